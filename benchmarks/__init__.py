@@ -1,0 +1,1 @@
+"""Speed against the usual rivals, as ratios taken in one run."""

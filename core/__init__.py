@@ -1,0 +1,1 @@
+"""The recurrent core: `core.nn` (torch alone) and, on it, `core.training` (Lightning)."""

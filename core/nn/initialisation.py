@@ -1,0 +1,29 @@
+"""How recurrent weights start."""
+
+import torch
+from torch import nn
+
+from core.nn.cells import NUM_GATES, CellKind, CellWeights
+
+_FORGET_GATE = 1  # in PyTorch's order: input, forget, candidate, output
+
+
+@torch.no_grad()
+def initialise_cell_(weights: CellWeights, *, kind: CellKind) -> None:
+    """Fill one layer's weights in place: orthogonal recurrent, Xavier input, zero biases, an LSTM's forget gate open.
+
+    Each gate is drawn as a matrix of its own: the stacked matrix has the wrong fan-out for Xavier and no orthogonal
+    columns per gate. The forget bias is 1 in total (the input bias 1, the recurrent one 0), for they are added.
+    Sources: Saxe et al., "Exact solutions to the nonlinear dynamics of learning in deep linear neural networks", ICLR
+    2014; Glorot & Bengio, "Understanding the difficulty of training deep feedforward neural networks", AISTATS 2010,
+    eq. 16; Jozefowicz et al., "An Empirical Exploration of Recurrent Network Architectures", ICML 2015, section 2.2.
+    """
+    num_gates = NUM_GATES[kind]
+    for gate in weights.weight_ih.chunk(num_gates):
+        nn.init.xavier_uniform_(gate)
+    for gate in weights.weight_hh.chunk(num_gates):
+        nn.init.orthogonal_(gate)
+    weights.bias_ih.zero_()
+    weights.bias_hh.zero_()
+    if kind == "lstm":
+        weights.bias_ih.chunk(num_gates)[_FORGET_GATE].fill_(1.0)

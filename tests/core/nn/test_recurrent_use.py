@@ -1,0 +1,141 @@
+"""Recurrent layers in their surroundings: settings, bad input, precision, export and compilation."""
+
+import copy
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from core.nn.cells import CELL_KINDS, RecurrentState
+from core.nn.recurrent import Recurrent, RecurrentConfig
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.mark.usefixtures("as_shipped")
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"kind": "elman"}, "rnn_tanh, rnn_sigmoid, rnn_relu, lstm, gru, got 'elman'"),
+        ({"hidden_size": 0}, "hidden_size must be at least 1, got 0"),
+        ({"num_layers": 0}, "num_layers must be at least 1, got 0"),
+        ({"num_layers": 2, "dropout": 1.0}, r"dropout must be in \[0, 1\), got 1.0"),
+        ({"dropout": 0.1}, "dropout=0.1 does nothing with num_layers=1"),
+        ({"residual": True}, "residual=true does nothing with num_layers=1"),
+        ({"reset": "before"}, "reset='before' does nothing with kind='lstm'"),
+        ({"kind": "gru", "reset": "never"}, "after, before, got 'never'"),
+    ],
+)
+def test_settings_that_are_wrong_or_do_nothing_are_refused(changed: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        RecurrentConfig(**{"kind": "lstm", "hidden_size": 4, **changed})
+
+
+def lstm_state(**changed: Any) -> RecurrentState:
+    parts = {"hidden": torch.zeros(1, 2, 4), "cell": torch.zeros(1, 2, 4), **changed}
+    return RecurrentState(**parts)
+
+
+@pytest.mark.usefixtures("as_shipped")
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"inputs": torch.zeros(2, 3)}, r"inputs must have shape \(batch, time >= 1, 5\), got \(2, 3\)"),
+        ({"inputs": torch.zeros(2, 3, 6)}, r"got \(2, 3, 6\).*input_size=5"),
+        ({"inputs": torch.zeros(2, 0, 5)}, r"got \(2, 0, 5\)"),
+        ({"inputs": torch.zeros(2, 3, 5, dtype=torch.float64)}, r"inputs must be torch.float32 .* got torch.float64"),
+        ({"inputs": torch.zeros(2, 3, 5, device="meta")}, "on cpu, as the weights are, got .* on meta"),
+        ({"lengths": torch.tensor([1, 2, 3])}, r"lengths must have .* \(2,\), got \(3,\)"),
+        ({"lengths": torch.tensor([1.0, 2.0])}, "lengths must be int64, got torch.float32"),
+        ({"state": lstm_state(cell=None)}, "state of a lstm has a cell state, got one without it"),
+        ({"state": lstm_state(hidden=torch.zeros(1, 3, 4))}, r"state.hidden .* = \(1, 2, 4\), got \(1, 3, 4\)"),
+        ({"state": lstm_state(cell=torch.zeros(2, 2, 4))}, r"state.cell .* = \(1, 2, 4\), got \(2, 2, 4\)"),
+        (
+            {"state": lstm_state(hidden=torch.zeros(1, 2, 4).double())},
+            "state.hidden must be torch.float32 .* torch.float64",
+        ),
+    ],
+)
+def test_input_that_does_not_fit_is_refused(changed: dict[str, Any], message: str) -> None:
+    model = Recurrent(RecurrentConfig(kind="lstm", hidden_size=4), input_size=5)
+    arguments = {"inputs": torch.zeros(2, 3, 5), "lengths": torch.tensor([3, 1]), "state": None, **changed}
+    with pytest.raises(ValueError, match=message):
+        model(**arguments)
+
+
+def test_the_state_of_another_cell_is_refused() -> None:
+    model = Recurrent(RecurrentConfig(kind="gru", hidden_size=4), input_size=5)
+    with pytest.raises(ValueError, match="state of a gru has no cell state, got one with it"):
+        model(torch.zeros(2, 3, 5), None, lstm_state())
+    with pytest.raises(ValueError, match="input_size must be at least 1, got 0"):
+        Recurrent(RecurrentConfig(kind="gru", hidden_size=4), input_size=0)
+
+
+@pytest.mark.parametrize("kind", CELL_KINDS)
+def test_bfloat16_by_autocast_is_near_float32(kind: str) -> None:
+    torch.manual_seed(0)
+    model = Recurrent(RecurrentConfig(kind=kind, hidden_size=8, num_layers=2, bidirectional=True), input_size=5)
+    inputs, lengths = torch.randn(4, 9, 5), torch.tensor([9, 0, 1, 6])
+    outputs, state = model(inputs, lengths)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half, carried = model(inputs, lengths)
+        model(inputs, lengths, carried)
+    torch.testing.assert_close(half.float(), outputs, rtol=0.05, atol=0.05)
+    torch.testing.assert_close(carried.to(dtype=torch.float32), state, rtol=0.05, atol=0.05)
+
+
+COMPILED = """
+import torch
+from core.nn.cells import CELL_KINDS
+from core.nn.recurrent import Recurrent, RecurrentConfig
+
+for kind in CELL_KINDS:
+    model = Recurrent(RecurrentConfig(kind=kind, hidden_size=4, bidirectional=True), input_size=5).double()
+    torch.compiler.reset()  # five cells through one forward are more than its limit of recompilations
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    inputs = torch.randn(3, 7, 5, dtype=torch.float64, requires_grad=True)
+    for lengths in (torch.tensor([7, 0, 3]), None):
+        (ours, our_state), (expected, state) = compiled(inputs, lengths), model(inputs, lengths)
+        torch.testing.assert_close((ours, our_state), (expected, state), rtol=1e-12, atol=1e-12)
+        gradients = [torch.autograd.grad(out.square().sum(), inputs)[0] for out in (ours, expected)]
+        torch.testing.assert_close(*gradients, rtol=1e-12, atol=1e-12)
+"""
+
+
+@pytest.mark.processes
+def test_compiled_without_a_graph_break_it_gives_the_same() -> None:
+    """In a process without annotation checks, which a compiler cannot read."""
+    done = subprocess.run([sys.executable, "-c", COMPILED], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.usefixtures("as_shipped")
+@pytest.mark.parametrize("kind", ["rnn_tanh", "lstm", "gru"])
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_exported_it_runs_on_other_batches(kind: str, bidirectional: bool) -> None:
+    """Any batch size and lengths; the number of steps is fixed, which padding makes up for."""
+    model = Recurrent(
+        RecurrentConfig(kind=kind, hidden_size=4, num_layers=2, bidirectional=bidirectional), input_size=5
+    ).double()
+    batch = torch.export.Dim("batch", min=1, max=64)
+    program = torch.export.export(
+        model.eval(),
+        (torch.randn(3, 7, 5, dtype=torch.float64), torch.tensor([7, 2, 5])),
+        dynamic_shapes={"inputs": {0: batch}, "lengths": {0: batch}},
+    )
+    inputs, lengths = torch.randn(6, 7, 5, dtype=torch.float64), torch.tensor([7, 1, 4, 0, 6, 7])
+    torch.testing.assert_close(program.module()(inputs, lengths), model(inputs, lengths), rtol=1e-12, atol=1e-12)
+
+
+def test_a_copy_is_a_model_of_its_own() -> None:
+    model = Recurrent(RecurrentConfig(kind="lstm", hidden_size=4, learn_initial_state=True), input_size=5)
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        other.initial_cell.fill_(1.0)
+    inputs = torch.randn(2, 3, 5)
+    assert not torch.equal(model(inputs, None)[0], other(inputs, None)[0])
+    other.reset_parameters()
+    assert not other.initial_cell.any()
