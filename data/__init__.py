@@ -1,0 +1,1 @@
+"""Reading, batching and serving data; knows nothing of networks or training."""
