@@ -1,0 +1,1 @@
+"""What the training of every application shares, on PyTorch Lightning."""

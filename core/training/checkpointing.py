@@ -1,0 +1,138 @@
+"""When checkpoints are written: `last.ckpt` to resume from, `best.ckpt` to use."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning.trainer.states import TrainerFn
+
+STEPS_BETWEEN_CLOCK_CHECKS = 10
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    """When checkpoints are written."""
+
+    every_n_steps: int | None = None
+    """Optimiser steps between two writings of last.ckpt; None: by the clock alone."""
+    every_minutes: float | None = 10.0
+    """Minutes between two writings of last.ckpt; None: by steps alone. The end of an epoch always writes it."""
+    monitor: str | None = "val/loss"
+    """Metric whose best value writes best.ckpt; None: best.ckpt is the last one."""
+    mode: Literal["min", "max"] = "min"
+    """Whether a smaller or a larger value of the metric is better."""
+
+    def __post_init__(self) -> None:
+        if self.every_n_steps is not None and self.every_n_steps < 1:
+            raise ValueError(f"checkpoint.every_n_steps must be at least 1, got {self.every_n_steps}.")
+        if self.every_minutes is not None and self.every_minutes <= 0:
+            raise ValueError(f"checkpoint.every_minutes must be positive, got {self.every_minutes}.")
+
+
+class RunCheckpoints(Checkpoint):
+    """Writes `last.ckpt` and `best.ckpt` into one folder.
+
+    A checkpoint due after a step is written just before the next one. Whatever belongs to the step is over by then -
+    validation, early stopping, schedulers, the hooks at the end of an epoch - so that every checkpoint says the same
+    thing: so many global batches of this epoch are done. Resuming needs no other case.
+
+    Args:
+        folder: where the two files go.
+        config: when they are written.
+    """
+
+    def __init__(self, folder: str | Path, *, config: CheckpointConfig) -> None:
+        super().__init__()
+        self.folder = Path(folder)
+        self.config = config
+        self.best_score = math.inf if config.mode == "min" else -math.inf
+        self._best_due = False
+        self._epoch_ended = False
+        self._last_saved_step = 0
+        self._last_saved_time = time.monotonic()
+        self.seconds_spent = 0.0
+
+    @property
+    def last_path(self) -> Path:
+        """The checkpoint to resume from."""
+        return self.folder / "last.ckpt"
+
+    @property
+    def best_path(self) -> Path:
+        """The checkpoint to use."""
+        return self.folder / "best.ckpt"
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Note whether the monitored metric has improved."""
+        if trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING or self.config.monitor is None:
+            return
+        score = trainer.callback_metrics.get(self.config.monitor)
+        if score is None:
+            known = ", ".join(sorted(trainer.callback_metrics)) or "none"
+            raise ValueError(f"checkpoint.monitor is '{self.config.monitor}', which is not logged. Logged: {known}.")
+        value = float(score)
+        if value < self.best_score if self.config.mode == "min" else value > self.best_score:
+            self.best_score = value
+            self._best_due = True
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """The end of an epoch is always worth keeping."""
+        self._epoch_ended = True
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Before a step: write what was due after the previous one."""
+        if batch_idx % trainer.accumulate_grad_batches == 0:
+            self._save_what_is_due(trainer)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """After the last step."""
+        self._epoch_ended = True
+        self._save_what_is_due(trainer)
+
+    def _save_what_is_due(self, trainer: pl.Trainer) -> None:
+        if self.config.monitor is None and self._epoch_ended:
+            self._best_due = True
+        last_due = self._epoch_ended or self._interval_over(trainer)
+        if last_due:
+            # Noted before writing, so that the file itself says when it was written.
+            self._last_saved_step = trainer.global_step
+            self._epoch_ended = False
+        best_due, self._best_due = self._best_due, False
+        for due, path in ((best_due, self.best_path), (last_due, self.last_path)):
+            if due:
+                start = time.monotonic()
+                trainer.save_checkpoint(path)
+                self.seconds_spent += time.monotonic() - start
+        if last_due:
+            self._last_saved_time = time.monotonic()
+
+    def _interval_over(self, trainer: pl.Trainer) -> bool:
+        step = trainer.global_step
+        if step == self._last_saved_step:
+            return False
+        if self.config.every_n_steps is not None and step % self.config.every_n_steps == 0:
+            return True
+        if self.config.every_minutes is None:
+            return False
+        over = time.monotonic() - self._last_saved_time >= 60 * self.config.every_minutes
+        if trainer.world_size == 1:
+            return over
+        # Clocks differ between processes, and asking at every step would cost a synchronisation each.
+        return step % STEPS_BETWEEN_CLOCK_CHECKS == 0 and trainer.strategy.reduce_boolean_decision(over, all=False)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run must know: the best score so far and when it last saved."""
+        return {"best_score": self.best_score, "last_saved_step": self._last_saved_step}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the best score of the interrupted run."""
+        self.best_score = state_dict["best_score"]
+        self._last_saved_step = state_dict["last_saved_step"]

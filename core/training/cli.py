@@ -1,0 +1,341 @@
+"""The command line of every application: `python -m apps.<application> {fit,validate,test,predict}`."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from jsonargparse import ArgumentError, Namespace
+from lightning_utilities.core.rank_zero import rank_zero_only
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+
+from core.training.baseline import FOLDER as BASELINE_FOLDER
+from core.training.baseline import BaselineConfig, test_metrics, train_baseline
+from core.training.checkpointing import CheckpointConfig, RunCheckpoints
+from core.training.finished_run import FinishedRun
+from core.training.module import ApplicationModule
+from core.training.progress import progress_bar
+from core.training.suggestions import with_nearest_key
+from core.training.throughput import Throughput
+
+EXIT_BAD_INPUT = 2
+OUR_PACKAGES = ("apps", "core", "data")
+
+
+@dataclass(frozen=True)
+class Application:
+    """What the command line must know of an application.
+
+    Attributes:
+        name: its folder under `apps`.
+        module: its LightningModule.
+        data: its DataModule.
+        predict: `predict(ckpt_path, input, output, ...)`; its signature and docstring make the subcommand.
+        baseline: the untrained feed-forward baseline (notes N1) to a module.
+        report: table and pictures of a tested run, on the first process.
+        defaults: defaults of further keys, such as `{"checkpoint.monitor": "val/mae"}`.
+    """
+
+    name: str
+    module: type[ApplicationModule]
+    data: type[pl.LightningDataModule]
+    predict: Callable[..., None]
+    baseline: Callable[[Any], ApplicationModule]
+    report: Callable[[FinishedRun], None]
+    defaults: dict[str, Any] = field(default_factory=dict)
+
+
+class _Parser(LightningArgumentParser):
+    """Ends with the nearest known key when a key is unknown."""
+
+    def error(self, message: str, ex: Exception | None = None) -> Any:
+        raise ArgumentError(None, with_nearest_key(message, self))
+
+
+class _SaveConfig(SaveConfigCallback):
+    """Keeps the whole config of a run beside its checkpoints."""
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Write `config.yaml` into the run's folder, once, on the first process."""
+        if trainer.is_global_zero and stage == "fit":
+            path = Path(trainer.default_root_dir) / "config.yaml"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(self.parser.dump(self.config, skip_none=False))
+
+
+class ApplicationCLI(LightningCLI):
+    """LightningCLI with our run folder, checkpoints, and resume apart from fine-tuning."""
+
+    def __init__(self, application: Application, args: Sequence[str]) -> None:
+        self.application = application
+        super().__init__(
+            application.module,
+            application.data,
+            save_config_callback=_SaveConfig,
+            parser_class=_Parser,
+            parser_kwargs={"prog": f"python -m apps.{application.name}", "exit_on_error": False, "allow_abbrev": False},
+            trainer_defaults={
+                "use_distributed_sampler": False,
+                "max_epochs": 10,
+                "enable_model_summary": False,
+            },
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            args=list(args),
+        )
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Lightning's subcommands; `predict` is ours (it needs no config)."""
+        skip = {"model", "dataloaders", "datamodule", "weights_only", "verbose"}
+        return {
+            "fit": {"model", "train_dataloaders", "val_dataloaders", "datamodule", "weights_only"},
+            "validate": skip,
+            "test": skip,
+        }
+
+    def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:
+        for name in self.subcommands():
+            kwargs.setdefault(name, {}).update(exit_on_error=False, allow_abbrev=False)
+        super()._add_subcommands(parser, **kwargs)
+        # Listed here for --help; `main` has dispatched it before any config is asked for.
+        predict = LightningArgumentParser()
+        predict.add_function_arguments(self.application.predict)
+        assert parser._subcommands_action is not None
+        parser._subcommands_action.add_subcommand("predict", predict, help="Predict new data from a checkpoint alone.")
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """The keys of a run beside trainer, model and data."""
+        parser.add_argument(
+            "--run_dir",
+            type=str | None,
+            default=None,
+            help="Folder of the run: checkpoints, logs, tables, pictures. None: runs/<application>/<name of the first config>.",
+        )
+        parser.add_argument(
+            "--overwrite",
+            type=bool,
+            default=False,
+            help="Start afresh in a run folder that holds a checkpoint already; otherwise that is refused.",
+        )
+        parser.add_argument(
+            "--init_from",
+            type=str | None,
+            default=None,
+            help="Fine-tune: start from the weights of this checkpoint, everything else from the config.",
+        )
+        parser.add_argument(
+            "--init_skip",
+            type=list[str],
+            default=[],
+            help="With init_from: prefixes of parameter names that start afresh.",
+        )
+        parser.add_dataclass_arguments(CheckpointConfig, "checkpoint", help="When checkpoints are written.")
+        parser.add_dataclass_arguments(BaselineConfig, "baseline", help="The baseline trained beside the run.")
+        parser.link_arguments("seed_everything", "model.seed")
+        parser.link_arguments("seed_everything", "data.seed")
+        if self.application.defaults:
+            parser.set_defaults(self.application.defaults)
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse the given arguments only; Lightning would warn that they are not sys.argv."""
+        self.config = parser.parse_args(args)
+
+    def _parse_ckpt_path(self) -> None:
+        """Lightning would let a checkpoint override the config here; ours holds no hyper-parameters to do so."""
+
+    def before_instantiate_classes(self) -> None:
+        """Settle the run folder and which checkpoint is meant, before anything expensive."""
+        config = self.config[self.subcommand]
+        self.run_dir = Path(config.run_dir or self._default_run_dir(config))
+        checkpoints = self.run_dir / "checkpoints"
+        self.ckpt_path = resolve_checkpoint(config.ckpt_path, checkpoints, fitting=self.subcommand == "fit")
+        if self.subcommand == "fit":
+            if config.init_from and config.ckpt_path:
+                raise ValueError(
+                    "--ckpt_path resumes a run exactly, --init_from starts a new one from its weights: give one of them."
+                )
+            if config.init_skip and not config.init_from:
+                raise ValueError("--init_skip says what --init_from leaves out; without it, it does nothing.")
+            _claim_run_dir(self.run_dir, resuming=self.ckpt_path is not None, overwrite=config.overwrite)
+
+    def _default_run_dir(self, config: Namespace) -> Path:
+        name = Path(str(config.config[0])).stem if config.config else "unnamed"
+        return Path("runs") / self.application.name / name
+
+    def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
+        """The configured trainer, with the run folder, the checkpoints, the throughput and the default loggers."""
+        config = self.config_init[self.subcommand]
+        self.checkpoints = RunCheckpoints(self.run_dir / "checkpoints", config=config.checkpoint)
+        self.config[self.subcommand]["run_dir"] = str(self.run_dir)
+        trainer = {**config.trainer, "default_root_dir": str(self.run_dir)}
+        if trainer["logger"] is None:
+            trainer["logger"] = default_loggers(self.run_dir) if self.subcommand == "fit" else False
+        if trainer["enable_progress_bar"] is not False and not any(
+            isinstance(callback, pl.callbacks.ProgressBar) for callback in trainer["callbacks"] or ()
+        ):
+            trainer["callbacks"] = [*(trainer["callbacks"] or []), progress_bar()]
+        self.throughput = Throughput()
+        self.trainer_settings = {**trainer, "callbacks": list(trainer["callbacks"] or [])}
+        callbacks: list[pl.Callback] = [self.checkpoints, self.throughput] if self.subcommand == "fit" else []
+        return self._instantiate_trainer(trainer, callbacks)
+
+    def fit(self, model: ApplicationModule, **kwargs: Any) -> None:
+        """Train, then hand the run to the application for its tests and pictures."""
+        config = self.config[self.subcommand]
+        if config.init_from:
+            model.init_from(config.init_from, skip=config.init_skip)
+        # A trainer's callbacks and strategy keep state: the baseline gets copies of them as they are now.
+        trainer_settings = copy.deepcopy(self.trainer_settings)
+        start = time.monotonic()
+        self.trainer.fit(model, datamodule=self.datamodule, ckpt_path=_text(self.ckpt_path))
+        if config.trainer.fast_dev_run or self.trainer.interrupted or not self.checkpoints.best_path.is_file():
+            return
+        facts = {
+            "seed": config.seed_everything,
+            "fit_seconds": round(time.monotonic() - start, 2),
+            "steps": self.trainer.global_step,
+            "parameters": sum(parameter.numel() for parameter in model.parameters()),
+            "data_wait_share": round(self.throughput.wait_share, 5),
+            "checkpoint_seconds": round(self.checkpoints.seconds_spent, 3),
+        }
+        run = FinishedRun(
+            model,
+            self.datamodule,
+            self.run_dir,
+            test_metrics(self.trainer, model, self.datamodule, self.checkpoints.best_path),
+            facts=facts,
+        )
+        if config.baseline.enabled:
+            run.baseline, run.baseline_metrics = train_baseline(
+                self.application.baseline(model),
+                self.datamodule,
+                config=self.config_init[self.subcommand].baseline,
+                trainer_settings=trainer_settings,
+                checkpoint=self.config_init[self.subcommand].checkpoint,
+                run_dir=self.run_dir,
+            )
+        self._report(run)
+
+    @rank_zero_only
+    def _report(self, run: FinishedRun) -> None:
+        run.write()
+        self.application.report(run)
+
+    def validate(self, model: ApplicationModule, **kwargs: Any) -> None:
+        """Evaluate a checkpoint on the validation part."""
+        self.trainer.validate(model, datamodule=self.datamodule, ckpt_path=_text(self.ckpt_path))
+
+    def test(self, model: ApplicationModule, **kwargs: Any) -> None:
+        """Evaluate a checkpoint on the test part, with table and pictures."""
+        assert self.ckpt_path is not None
+        metrics = test_metrics(self.trainer, model, self.datamodule, self.ckpt_path)
+        run = FinishedRun(model, self.datamodule, self.run_dir, metrics)
+        trained = self.run_dir / BASELINE_FOLDER / "checkpoints" / "best.ckpt"
+        if trained.is_file():
+            run.baseline = self.application.baseline(model)
+            run.baseline_metrics = test_metrics(self.trainer, run.baseline, self.datamodule, trained)
+        self._report(run)
+
+
+def default_loggers(run_dir: Path) -> list[Any]:
+    """TensorBoard and CSV files under the run folder."""
+    from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+
+    return [TensorBoardLogger(run_dir, name="tensorboard"), CSVLogger(run_dir, name="csv")]
+
+
+def resolve_checkpoint(ckpt_path: str | None, folder: Path, *, fitting: bool) -> Path | None:
+    """The file that --ckpt_path means: `last`, `best`, or a path.
+
+    Raises:
+        ValueError: where there is none: to train from scratch instead would silently be another run.
+    """
+    if ckpt_path is None:
+        if fitting:
+            return None
+        ckpt_path = "best"
+    path = folder / f"{ckpt_path}.ckpt" if ckpt_path in ("last", "best") else Path(ckpt_path)
+    if not path.is_file():
+        raise ValueError(
+            f"--ckpt_path {ckpt_path}: there is no checkpoint {path}. "
+            + ("Leave --ckpt_path out to start from scratch." if fitting else "Run fit first, or give its path.")
+        )
+    return path
+
+
+@rank_zero_only
+def _claim_run_dir(run_dir: Path, *, resuming: bool, overwrite: bool) -> None:
+    held = run_dir / "checkpoints" / "last.ckpt"
+    if held.exists() and not resuming and not overwrite:
+        raise ValueError(
+            f"{run_dir} holds a run already ({held}). Resume it with --ckpt_path last, choose another folder with "
+            "--run_dir, or let it be replaced with --overwrite true."
+        )
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        probe = run_dir / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ValueError(
+            f"The run folder {run_dir} cannot be written ({error.strerror}). Choose another one with --run_dir."
+        ) from error
+    if not resuming:
+        # Those of the baseline too: a baseline of the replaced run would be taken for an interrupted one.
+        for old in run_dir.rglob("checkpoints/*.ckpt"):
+            old.unlink()
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
+
+
+def main(application: Application, args: Sequence[str] | None = None) -> None:
+    """Run the command line of an application; a user's mistake ends with one clear message and exit status 2."""
+    args = sys.argv[1:] if args is None else args
+    # What Lightning says at this level (each save, each restore, advertisements) drowns what matters.
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module=r"pytorch_lightning\.utilities\._pytree")
+    try:
+        if args and args[0] == "predict":
+            _predict(application, args[1:])
+        else:
+            ApplicationCLI(application, args)
+    except ArgumentError as error:
+        _fail(error.message)
+    except ValueError as error:
+        if "UNROLL_TRACEBACK" in os.environ or not _raised_by_us(error):
+            raise
+        _fail(str(error))
+
+
+def _predict(application: Application, args: Sequence[str]) -> None:
+    parser = _Parser(prog=f"python -m apps.{application.name} predict", exit_on_error=False, allow_abbrev=False)
+    parser.add_function_arguments(application.predict)
+    application.predict(**parser.instantiate(parser.parse_args(list(args))).as_dict())
+
+
+def _raised_by_us(error: BaseException) -> bool:
+    """Whether our own code raised it: there a ValueError is always about the user's input; elsewhere it may be a bug."""
+    frames = traceback.extract_tb(error.__traceback__)
+    root = Path(__file__).resolve().parents[2]
+    last = Path(frames[-1].filename).resolve()
+    in_dataclass = frames[-1].filename == "<string>"
+    return in_dataclass or any(last.is_relative_to(root / package) for package in OUR_PACKAGES)
+
+
+def _fail(message: str) -> None:
+    sys.stderr.write(f"error: {message}\n")
+    raise SystemExit(EXIT_BAD_INPUT)

@@ -1,0 +1,119 @@
+"""Optimisers and learning-rate schedules by config."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """Adam by default; AdamW where weights decay."""
+
+    name: Literal["adam", "adamw", "sgd"] = "adam"
+    """adam (Kingma & Ba 2015), adamw (Loshchilov & Hutter 2019) or sgd with momentum 0.9 (Nesterov)."""
+    lr: float = 1e-3
+    """Learning rate at the schedule's peak."""
+    weight_decay: float = 0.0
+    """Decay of weights a step, relative to lr (decoupled in adamw); biases and norms do not decay. Not for adam."""
+
+    def __post_init__(self) -> None:
+        if self.lr <= 0:
+            raise ValueError(f"optimizer.lr must be positive, got {self.lr}.")
+        if self.weight_decay < 0:
+            raise ValueError(f"optimizer.weight_decay cannot be negative, got {self.weight_decay}.")
+        if self.weight_decay and self.name == "adam":
+            raise ValueError(
+                f"optimizer.weight_decay is {self.weight_decay}, but adam mixes decay into its moments, where it does "
+                "little of what is meant. Set optimizer.name to adamw or weight_decay to 0."
+            )
+
+    def build(self, named_parameters: Iterable[tuple[str, nn.Parameter]]) -> Optimizer:
+        """The optimiser over the parameters that require a gradient."""
+        trained = [(name, parameter) for name, parameter in named_parameters if parameter.requires_grad]
+        decayed = [parameter for _, parameter in trained if parameter.ndim > 1]
+        kept = [parameter for _, parameter in trained if parameter.ndim <= 1]
+        groups = [
+            {"params": decayed, "weight_decay": self.weight_decay},
+            {"params": kept, "weight_decay": 0.0},
+        ]
+        groups = [group for group in groups if group["params"]]
+        if self.name == "sgd":
+            return torch.optim.SGD(groups, lr=self.lr, momentum=0.9, nesterov=True)
+        # One fused call a step where the device has it, instead of one for each tensor.
+        kind = torch.optim.Adam if self.name == "adam" else torch.optim.AdamW
+        return kind(groups, lr=self.lr, fused=True)
+
+
+@dataclass(frozen=True)
+class ScheduleConfig(ABC):
+    """How the learning rate moves: a factor on the optimiser's lr, computed from the position alone."""
+
+    depends_on_num_steps: ClassVar[bool] = False
+
+    @abstractmethod
+    def factor(self, *, step: int, num_steps: int, steps_an_epoch: int) -> float:
+        """Factor on the learning rate at optimiser step `step` of `num_steps`."""
+
+
+@dataclass(frozen=True)
+class Constant(ScheduleConfig):
+    """Always the optimiser's lr."""
+
+    def factor(self, *, step: int, num_steps: int, steps_an_epoch: int) -> float:
+        """One."""
+        return 1.0
+
+
+@dataclass(frozen=True)
+class Exponential(ScheduleConfig):
+    """Constant for some epochs, then multiplied by `decay` before each further one."""
+
+    constant_epochs: int = 3
+    """Epochs at the full rate."""
+    decay: float = 0.9
+    """Factor an epoch after that, above 0 and at most 1."""
+
+    def __post_init__(self) -> None:
+        if self.constant_epochs < 0:
+            raise ValueError(f"schedule.constant_epochs cannot be negative, got {self.constant_epochs}.")
+        if not 0 < self.decay <= 1:
+            raise ValueError(f"schedule.decay must be above 0 and at most 1, got {self.decay}.")
+
+    def factor(self, *, step: int, num_steps: int, steps_an_epoch: int) -> float:
+        """1, then decay ** epochs beyond `constant_epochs`."""
+        epoch = step // steps_an_epoch
+        return self.decay ** max(epoch + 1 - self.constant_epochs, 0)
+
+
+@dataclass(frozen=True)
+class Cosine(ScheduleConfig):
+    """Linear warm-up, then half a cosine down to a floor at the end of training (Loshchilov & Hutter 2017, eq. 5)."""
+
+    depends_on_num_steps: ClassVar[bool] = True
+
+    warmup_share: float = 0.05
+    """Share of all steps over which the rate rises linearly from 0."""
+    floor: float = 0.01
+    """Factor at the last step."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.warmup_share < 1:
+            raise ValueError(f"schedule.warmup_share must be at least 0 and below 1, got {self.warmup_share}.")
+        if not 0 <= self.floor <= 1:
+            raise ValueError(f"schedule.floor must be between 0 and 1, got {self.floor}.")
+
+    def factor(self, *, step: int, num_steps: int, steps_an_epoch: int) -> float:
+        """Rising to 1 over the warm-up, then falling to `floor`."""
+        warmup = self.warmup_share * num_steps
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        progress = min((step - warmup) / max(num_steps - warmup, 1), 1.0)
+        return self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * progress))
