@@ -1,0 +1,1 @@
+"""One folder an application: forecasting, translation, captioning, video classification."""

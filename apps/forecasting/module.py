@@ -1,0 +1,191 @@
+"""The forecasting LightningModule: network, head, loss and metrics joined."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, NamedTuple, Self
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from apps.forecasting.heads import HeadConfig, Point
+from apps.forecasting.metrics import forecast_metrics
+from apps.forecasting.network import DataShape, Direct, Forecast, ForecastingNetwork, NetworkConfig
+from core.nn.losses import MeanOver, SummedLoss, summed_loss
+from core.training.module import ApplicationModule
+from core.training.optimisation import Constant, OptimizerConfig, ScheduleConfig
+from core.training.plain import from_plain, to_plain
+from data.forecasting import ForecastBatch
+
+NAIVE = "seasonal_naive"
+
+
+class SeriesForecast(NamedTuple):
+    """A forecast in the units of the data (as scaled by `data.scaling`, or of the file after `in_file_units`)."""
+
+    mean: Float[Tensor, "batch horizon"]
+    median: Float[Tensor, "batch horizon"]
+    quantiles: Float[Tensor, "batch horizon levels"] | None
+
+    def in_file_units(self, mean: Float[Tensor, batch], scale: Float[Tensor, batch]) -> SeriesForecast:
+        """Undo the scaling of each series."""
+        quantiles = self.quantiles
+        if quantiles is not None:
+            quantiles = quantiles * scale[:, None, None] + mean[:, None, None]
+        scale, mean = scale.unsqueeze(1), mean.unsqueeze(1)
+        return SeriesForecast(self.mean * scale + mean, self.median * scale + mean, quantiles)
+
+
+class ForecastingModule(ApplicationModule):
+    """Trains a forecasting network and measures it."""
+
+    application: ClassVar[str] = "forecasting"
+    network: ForecastingNetwork | None
+    series_mean: Tensor
+    series_scale: Tensor
+    series_seasonal_error: Tensor
+
+    def __init__(
+        self,
+        *,
+        network: NetworkConfig = Direct(),
+        head: HeadConfig = Point(),
+        loss_mean: MeanOver = "token",
+        metrics_in: Literal["file", "scaled"] = "file",
+        optimizer: OptimizerConfig = OptimizerConfig(),
+        schedule: ScheduleConfig = Constant(),
+        seed: int = 0,
+    ) -> None:
+        """Trains a forecasting network and measures it.
+
+        Args:
+            network: Direct, Segment or FeedForwardBaseline.
+            head: Point or Quantiles.
+            loss_mean: token (every forecast step counts alike) or sequence (every window counts alike; notes N4).
+            metrics_in: units of the metrics: of the file, or scaled as data.scaling has it (as benchmarks report them).
+            optimizer: the optimiser.
+            schedule: how the learning rate moves: Constant, Exponential or Cosine.
+            seed: seed of initial weights and dropout.
+        """
+        super().__init__(optimizer=optimizer, schedule=schedule, seed=seed)
+        self.network_config = network
+        self.head = head
+        self.loss_mean: MeanOver = loss_mean
+        self.metrics_in: Literal["file", "scaled"] = metrics_in
+
+    def build_network(self, preprocessing: Mapping[str, Any]) -> ForecastingNetwork:
+        """The configured network for data with this preprocessing."""
+        for name in ("mean", "scale", "seasonal_error"):
+            # Buffers, to be on the right device; not persistent, because the checkpoint's preprocessing holds them.
+            self.register_buffer(f"series_{name}", preprocessing[name].clone(), persistent=False)
+        return self.network_config.build(DataShape.of(preprocessing), num_outputs=self.head.num_outputs)
+
+    def settings(self) -> dict[str, Any]:
+        """The module's own settings as plain data."""
+        return {
+            "network": to_plain(self.network_config),
+            "head": to_plain(self.head),
+            "loss_mean": self.loss_mean,
+            "metrics_in": self.metrics_in,
+            **self._optimisation_settings(),
+        }
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> Self:
+        """The module that `settings` described."""
+        return cls(
+            network=from_plain(NetworkConfig, settings["network"]),  # type: ignore[type-abstract]
+            head=from_plain(HeadConfig, settings["head"]),  # type: ignore[type-abstract]
+            loss_mean=settings["loss_mean"],
+            metrics_in=settings["metrics_in"],
+            **cls._optimisation_from(settings),
+        )
+
+    def forward(self, batch: ForecastBatch) -> Forecast:
+        """Forecast a batch, in the units of its windows."""
+        assert self.network is not None
+        forecast: Forecast = self.network(
+            batch.context,
+            observed=batch.observed,
+            lengths=batch.lengths,
+            calendar=batch.calendar,
+            future_calendar=batch.future_calendar,
+            series=batch.series,
+        )
+        return forecast
+
+    def series_forecast(self, forecast: Forecast) -> SeriesForecast:
+        """The forecast in the units of the data."""
+        assert self.network is not None
+        outputs = self.network.scaling.restore(forecast.outputs, forecast.window)
+        quantiles = self.head.sorted(outputs) if self.head.levels else None
+        return SeriesForecast(self.head.mean(outputs), self.head.median(outputs), quantiles)
+
+    def _loss(self, batch: ForecastBatch, forecast: Forecast) -> SummedLoss:
+        assert self.network is not None
+        target = self.network.scaling.scale_target(batch.target, forecast.window)
+        losses = self.head.losses(forecast.outputs, target, mask=batch.target_observed)
+        return summed_loss(losses, mask=batch.target_observed, mean=self.loss_mean, weight=batch.weight)
+
+    def training_loss(self, batch: ForecastBatch) -> SummedLoss:
+        """Summed loss in the units of each window, and its count."""
+        return self._loss(batch, self(batch))
+
+    def evaluation_values(self, batch: ForecastBatch) -> dict[str, SummedLoss]:
+        """Loss and metrics of a piece, and those of the seasonal naive forecast beside them."""
+        forecast = self(batch)
+        ours = self.series_forecast(forecast)
+        naive = SeriesForecast(batch.seasonal_naive, batch.seasonal_naive, None)
+        target, seasonal_error = batch.target, self.series_seasonal_error[batch.series]
+        mean, scale = self.series_mean[batch.series], self.series_scale[batch.series]
+        if self.metrics_in == "file":
+            ours, naive = ours.in_file_units(mean, scale), naive.in_file_units(mean, scale)
+            target = target * scale.unsqueeze(1) + mean.unsqueeze(1)
+        else:
+            seasonal_error = seasonal_error / scale
+        counted = batch.target_observed & (batch.weight > 0).unsqueeze(1)
+        values = {"loss": self._loss(batch, forecast)}
+        for prefix, series in (("", ours), (f"{NAIVE}/", naive)):
+            metrics = forecast_metrics(
+                series.mean,
+                median=series.median,
+                quantiles=series.quantiles,
+                levels=self.head.levels,
+                target=target,
+                counted=counted,
+                seasonal_error=seasonal_error,
+            )
+            values.update({f"{prefix}{name}": value for name, value in metrics.items()})
+        return values
+
+    def predict_step(self, batch: ForecastBatch, batch_idx: int = 0) -> SeriesForecast:
+        """The forecast of a batch in the units of the file.
+
+        Raises:
+            ValueError: from a network with series embeddings, for a series that training did not know.
+        """
+        assert self.network is not None
+        unseen = batch.series < 0
+        if bool(unseen.any()) and _embeds_series(self.network_config):
+            raise ValueError(
+                f"{int(unseen.sum())} series of the input were not in the training data, and this checkpoint embeds each "
+                "series. Train with network.series_embedding (or series_size) off to forecast new series."
+            )
+        return self.series_forecast(self(batch))
+
+
+def _embeds_series(config: NetworkConfig) -> bool:
+    return bool(getattr(config, "series_embedding", False) or getattr(config, "series_size", 0))
+
+
+@torch.no_grad()
+def forecast_batches(module: ForecastingModule, batches: list[ForecastBatch]) -> SeriesForecast:
+    """Forecast batches one after the other, in the units that the batches have, joined again."""
+    parts = [module.predict_step(batch) for batch in batches]
+    quantiles = [part.quantiles for part in parts if part.quantiles is not None]
+    return SeriesForecast(
+        torch.cat([part.mean for part in parts]),
+        torch.cat([part.median for part in parts]),
+        torch.cat(quantiles) if quantiles else None,
+    )
