@@ -1,0 +1,70 @@
+"""Fixtures of the contracts: every test that asks for `case` runs once an application."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+
+from core.training.checkpointing import CheckpointConfig, RunCheckpoints
+from tests.contracts.cases import CASES, Case, Run
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(params=CASES, ids=lambda case: case.application)
+def case(request: pytest.FixtureRequest) -> Case:
+    return request.param
+
+
+@pytest.fixture
+def train(tmp_path: Path) -> Callable[..., RunCheckpoints]:
+    """Fit a run in this process; the checkpoints go to `folder`."""
+
+    def _train(
+        run: Run, folder: Path, *, resume: bool = False, callbacks: tuple[pl.Callback, ...] = (), **settings: Any
+    ) -> RunCheckpoints:
+        checkpoints = RunCheckpoints(folder, config=CheckpointConfig(every_n_steps=1, every_minutes=None))
+        trainer = pl.Trainer(
+            **{
+                "accelerator": "cpu",
+                "max_epochs": 2,
+                "logger": False,
+                "enable_progress_bar": False,
+                "enable_model_summary": False,
+                "default_root_dir": str(tmp_path),
+                **settings,
+            },
+            callbacks=[checkpoints, *callbacks],
+        )
+        trainer.fit(run.module, datamodule=run.data, ckpt_path=str(checkpoints.last_path) if resume else None)
+        return checkpoints
+
+    return _train
+
+
+@pytest.fixture
+def command() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run `python -m apps.<application>` as a user would."""
+
+    def _command(case: Case, *args: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [sys.executable, "-m", f"apps.{case.application}", *args],
+            cwd=ROOT,
+            env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+        if check:
+            assert done.returncode == 0, done.stderr[-4000:]
+        return done
+
+    return _command

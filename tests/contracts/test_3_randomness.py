@@ -1,0 +1,35 @@
+"""Contract 3: nothing random is hidden; workers change no weight."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from tests.contracts.cases import Case
+
+
+def test_a_run_repeats_itself_with_any_number_of_workers(
+    case: Case, train: Callable[..., object], tmp_path: Path
+) -> None:
+    weights = []
+    for attempt, num_workers in enumerate((0, 0, 2)):
+        torch.manual_seed(attempt)  # whatever happened before in this process
+        run = case.make(tmp_path, dropout=0.3, num_workers=num_workers)
+        train(run, tmp_path / str(attempt))
+        weights.append(run.module.state_dict())
+    for other in weights[1:]:
+        for name, value in weights[0].items():
+            assert torch.equal(value, other[name]), name
+
+
+def test_dropout_differs_between_steps_and_seeds(case: Case, train: Callable[..., object], tmp_path: Path) -> None:
+    """Seeding every step by its position must not mean the same masks at every step."""
+    from core.training.seeding import seed_step
+
+    masks = []
+    for epoch, batch, piece, rank in ((0, 0, 0, 0), (0, 1, 0, 0), (1, 0, 0, 0), (0, 0, 1, 0), (0, 0, 0, 1)):
+        seed_step(7, epoch=epoch, batch=batch, piece=piece, rank=rank)
+        masks.append(torch.rand(8))
+    assert all(not torch.equal(a, b) for i, a in enumerate(masks) for b in masks[:i])
