@@ -1,0 +1,1 @@
+"""Commands around the product: the demo, result runs, generated tables."""

@@ -1,0 +1,105 @@
+"""Results on real data that anyone can make again: fits an experiment with several seeds and records what came out.
+
+    python -m scripts.results forecasting etth1_96 --seeds 1 2 3
+
+writes results/<application>/<experiment>.json: command, commit, seeds, one value a seed of every metric, the baselines,
+duration, machine and versions. A seed whose run is complete is not run again; an interrupted one is resumed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from core.training.finished_run import METRICS_FILE, write_whole
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("torch", "torchvision", "pytorch-lightning", "datasets", "numpy")
+
+
+def main() -> None:
+    """Run the seeds and write the record."""
+    parser = argparse.ArgumentParser(prog="python -m scripts.results", description=__doc__.splitlines()[0])
+    parser.add_argument("application")
+    parser.add_argument("experiment", help="name of a config of the application, without .yaml")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--runs", type=Path, default=Path("runs/results"), help="folder of the runs themselves")
+    arguments = parser.parse_args()
+    config = Path("configs") / arguments.application / f"{arguments.experiment}.yaml"
+    if not (ROOT / config).is_file():
+        known = sorted(path.stem for path in (ROOT / "configs" / arguments.application).glob("*.yaml"))
+        parser.error(f"there is no {config}; known experiments: {', '.join(known) or 'none'}")
+    commit = _commit()
+    runs = []
+    for seed in arguments.seeds:
+        folder = arguments.runs / arguments.application / arguments.experiment / f"seed{seed}"
+        runs.append(_run(arguments.application, config, seed=seed, folder=folder, commit=commit))
+    record = {
+        "command": f"python -m scripts.results {arguments.application} {arguments.experiment} "
+        f"--seeds {' '.join(map(str, arguments.seeds))}",
+        "commit": sorted({run["commit"] for run in runs}),
+        "seeds": arguments.seeds,
+        "metrics": {name: [run["metrics"][name] for run in runs] for name in runs[0]["metrics"]},
+        "baselines": {
+            who: {name: mean(run["baselines"][who][name] for run in runs) for name in values}
+            for who, values in runs[0]["baselines"].items()
+        },
+        "parameters": runs[0]["parameters"],
+        "duration_s": round(sum(run["duration_s"] for run in runs), 1),
+        "data_wait_share": max(run["data_wait_share"] for run in runs),
+        "machine": _machine(),
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+    }
+    path = ROOT / "results" / arguments.application / f"{arguments.experiment}.json"
+    write_whole(path, json.dumps(record, indent=2) + "\n")
+    print(f"Wrote {path.relative_to(ROOT)}")
+
+
+def _run(application: str, config: Path, *, seed: int, folder: Path, commit: str) -> dict[str, Any]:
+    done = ROOT / folder / "result.json"
+    if done.is_file():
+        found: dict[str, Any] = json.loads(done.read_text())
+        return found
+    command = [sys.executable, "-m", f"apps.{application}", "fit", "-c", str(config)]
+    command += ["--seed_everything", str(seed), "--run_dir", str(folder)]
+    if (ROOT / folder / "checkpoints" / "last.ckpt").is_file():
+        command += ["--ckpt_path", "last"]
+    start = time.monotonic()
+    subprocess.run(command, cwd=ROOT, check=True)
+    result = json.loads((ROOT / folder / METRICS_FILE).read_text())
+    result |= {"duration_s": time.monotonic() - start, "commit": commit}
+    write_whole(done, json.dumps(result, indent=2) + "\n")
+    return result
+
+
+def _commit() -> str:
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
+
+    # Results themselves may differ: they are what is being made.
+    changed = git(
+        "status", "--porcelain", "--untracked-files=no", "--", ":!results", ":!benchmarks/results", ":!README.md"
+    )
+    return git("rev-parse", "HEAD") + ("-changed" if changed else "")
+
+
+def _machine() -> str:
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        names = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        model = names[0] if names else model
+    return f"{os.cpu_count()} x {model}, {platform.system()} {platform.machine()}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""Rewrites the generated tables of the documents from results/ and benchmarks/results/.
+
+    python -m scripts.tables [--check]
+
+A table stands between `<!-- table: NAME -->` and `<!-- end -->`; nothing in it is typed by hand. With --check nothing is
+written, and the exit status says whether something would be.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = ("README.md", "docs/forecasting.md", "docs/benchmarks.md")
+START, END = "<!-- table: ", "<!-- end -->"
+
+
+def _results(application: str, metrics: tuple[str, ...]) -> str:
+    lines = [
+        f"| experiment | forecaster | {' | '.join(metrics)} | seeds |",
+        f"|---|---|{'---|' * (len(metrics) + 1)}",
+    ]
+    for path in sorted((ROOT / "results" / application).glob("*.json")):
+        record = json.loads(path.read_text())
+        ours = [_mean_and_spread(record["metrics"].get(metric)) for metric in metrics]
+        lines.append(f"| {path.stem} | **recurrent** | {' | '.join(ours)} | {len(record['seeds'])} |")
+        for who, values in record["baselines"].items():
+            cells = [f"{values[metric]:.4f}" if metric in values else "" for metric in metrics]
+            lines.append(f"| | {who.replace('_', ' ')} | {' | '.join(cells)} | |")
+        lines.append(
+            f"| | `{record['command']}`, {record['duration_s'] / 60:.0f} min on {record['machine']} |"
+            + " |" * (len(metrics) + 1)
+        )
+    return "\n".join(lines)
+
+
+def _mean_and_spread(values: list[float] | None) -> str:
+    if not values:
+        return ""
+    spread = f" ± {stdev(values):.4f}" if len(values) > 1 else ""
+    return f"**{mean(values):.4f}**{spread}"
+
+
+def _benchmarks() -> str:
+    lines = [
+        "| case | ours | rival | unit | ratio | spread | goal | held against |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for path in sorted((ROOT / "benchmarks" / "results").glob("*.json")):
+        for row in json.loads(path.read_text()):
+            goal = "" if row["goal"] is None else f"{row['goal']:g}"
+            lines.append(
+                f"| {row['case']} | {row['ours']:g} | {row['rival']:g} | {row['unit']} | **{row['ratio']:.2f}** | "
+                f"{row['spread']:.2f} | {goal} | {row['rival_name']} |"
+            )
+    return "\n".join(lines)
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "forecasting": lambda: _results("forecasting", ("mse", "mae", "mase")),
+    "benchmarks": _benchmarks,
+}
+
+
+def rewritten(text: str, *, document: str) -> str:
+    """The document with every table made anew.
+
+    Raises:
+        ValueError: for a table nobody makes, or one that does not end.
+    """
+    parts = text.split(START)
+    for position, part in enumerate(parts[1:], start=1):
+        name, arrow, rest = part.partition(" -->")
+        _, end, after = rest.partition(END)
+        if name not in TABLES or not arrow or not end:
+            raise ValueError(f"{document}: expected one of {', '.join(TABLES)} up to '{END}', got '{name}'.")
+        parts[position] = f"{name} -->\n{TABLES[name]()}\n{END}{after}"
+    return START.join(parts)
+
+
+def main(arguments: list[str]) -> int:
+    """Rewrite, or with --check only compare."""
+    changed = []
+    for name in DOCUMENTS:
+        path = ROOT / name
+        if not path.is_file():
+            continue
+        before: Any = path.read_text(encoding="utf-8")
+        after = rewritten(before, document=name)
+        if after != before:
+            changed.append(name)
+            if "--check" not in arguments:
+                path.write_text(after, encoding="utf-8")
+    print(f"{'Stale' if '--check' in arguments else 'Rewrote'}: {', '.join(changed)}" if changed else "All up to date.")
+    return 1 if changed and "--check" in arguments else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
