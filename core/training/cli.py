@@ -22,7 +22,7 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveCon
 from core.training.baseline import FOLDER as BASELINE_FOLDER
 from core.training.baseline import BaselineConfig, test_metrics, train_baseline
 from core.training.checkpointing import CheckpointConfig, RunCheckpoints
-from core.training.finished_run import FinishedRun
+from core.training.finished_run import FinishedRun, write_whole
 from core.training.module import ApplicationModule
 from core.training.progress import progress_bar
 from core.training.suggestions import with_nearest_key
@@ -66,11 +66,12 @@ class _SaveConfig(SaveConfigCallback):
     """Keeps the whole config of a run beside its checkpoints."""
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Write `config.yaml` into the run's folder, once, on the first process."""
-        if trainer.is_global_zero and stage == "fit":
-            path = Path(trainer.default_root_dir) / "config.yaml"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(self.parser.dump(self.config, skip_none=False))
+        """Not yet: a checkpoint may still be refused, and then nothing may have been written over."""
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write `config.yaml` into the run's folder, on the first process."""
+        if trainer.is_global_zero:
+            write_whole(Path(trainer.default_root_dir) / "config.yaml", self.parser.dump(self.config, skip_none=False))
 
 
 class ApplicationCLI(LightningCLI):
@@ -141,8 +142,8 @@ class ApplicationCLI(LightningCLI):
             default=[],
             help="With init_from: prefixes of parameter names that start afresh.",
         )
-        parser.add_dataclass_arguments(CheckpointConfig, "checkpoint", help="When checkpoints are written.")
-        parser.add_dataclass_arguments(BaselineConfig, "baseline", help="The baseline trained beside the run.")
+        parser.add_class_arguments(CheckpointConfig, "checkpoint", help="When checkpoints are written.")
+        parser.add_class_arguments(BaselineConfig, "baseline", help="The baseline trained beside the run.")
         parser.link_arguments("seed_everything", "model.seed")
         parser.link_arguments("seed_everything", "data.seed")
         if self.application.defaults:
@@ -308,6 +309,7 @@ def main(application: Application, args: Sequence[str] | None = None) -> None:
     # What Lightning says at this level (each save, each restore, advertisements) drowns what matters.
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module=r"pytorch_lightning\.utilities\._pytree")
+    os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")  # of Lightning's own calls
     try:
         if args and args[0] == "predict":
             _predict(application, args[1:])

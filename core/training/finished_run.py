@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,10 +66,14 @@ class FinishedRun:
 def write_whole(path: Path, text: str) -> None:
     """Write a text file so that it is the old or the new one, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-    os.replace(temporary, path)
+    # Not by tempfile, whose files only their owner may read: a run's folder is often shared.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def format_table(rows: Mapping[str, Metrics], metrics: Sequence[str], *, names: Mapping[str, str] | None = None) -> str:
@@ -88,4 +91,5 @@ def format_table(rows: Mapping[str, Metrics], metrics: Sequence[str], *, names: 
 def _number(value: float | None) -> str:
     if value is None or math.isnan(value):
         return "-"
-    return f"{value:.4g}" if abs(value) < 1000 else f"{value:.0f}"
+    # Whole numbers as long as they fit their column.
+    return f"{value:.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.4g}"

@@ -6,18 +6,20 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
+
+OptimizerName = Literal["adam", "adamw", "sgd"]
 
 
 @dataclass(frozen=True)
 class OptimizerConfig:
     """Adam by default; AdamW where weights decay."""
 
-    name: Literal["adam", "adamw", "sgd"] = "adam"
+    name: OptimizerName = "adam"
     """adam (Kingma & Ba 2015), adamw (Loshchilov & Hutter 2019) or sgd with momentum 0.9 (Nesterov)."""
     lr: float = 1e-3
     """Learning rate at the schedule's peak."""
@@ -25,6 +27,8 @@ class OptimizerConfig:
     """Decay of weights a step, relative to lr (decoupled in adamw); biases and norms do not decay. Not for adam."""
 
     def __post_init__(self) -> None:
+        if self.name not in get_args(OptimizerName):
+            raise ValueError(f"optimizer.name must be one of {', '.join(get_args(OptimizerName))}, got {self.name!r}.")
         if self.lr <= 0:
             raise ValueError(f"optimizer.lr must be positive, got {self.lr}.")
         if self.weight_decay < 0:
@@ -115,5 +119,7 @@ class Cosine(ScheduleConfig):
         warmup = self.warmup_share * num_steps
         if step < warmup:
             return (step + 1) / (warmup + 1)
-        progress = min((step - warmup) / max(num_steps - warmup, 1), 1.0)
+        # The last step is number num_steps - 1. A warm-up up to it leaves nothing to fall over.
+        remaining = num_steps - 1 - warmup
+        progress = min((step - warmup) / remaining, 1.0) if remaining > 0 else 0.0
         return self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * progress))

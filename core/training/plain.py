@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import inspect
 from collections.abc import Iterator
 from math import isnan
 from typing import Any, TypeVar, get_type_hints
@@ -40,7 +41,7 @@ def from_plain(base: type[Config], data: dict[str, Any]) -> Config:
     Raises:
         ValueError: for a class or a key that this version does not know.
     """
-    known = {candidate.__name__: candidate for candidate in _with_subclasses(base)}
+    known = {candidate.__name__: candidate for candidate in _with_subclasses(base) if not inspect.isabstract(candidate)}
     name = data.get(CLASS, base.__name__)
     if name not in known:
         raise ValueError(f"Unknown {base.__name__} '{name}'. Known: {', '.join(sorted(known))}.")
@@ -78,10 +79,17 @@ def differences(before: Any, now: Any, *, prefix: str = "") -> list[str]:
                 lines.extend(differences(before[key], now[key], prefix=path))
         return lines
     if isinstance(before, torch.Tensor) and isinstance(now, torch.Tensor):
-        return [] if torch.equal(before, now) else [f"{prefix}: other values"]
+        return [] if _same_tensor(before, now) else [f"{prefix}: other values"]
     if before == now or (isinstance(before, float) and isinstance(now, float) and isnan(before) and isnan(now)):
         return []
     return [f"{prefix}: {_short(before)}, now {_short(now)}"]
+
+
+def _same_tensor(before: torch.Tensor, now: torch.Tensor) -> bool:
+    if before.shape != now.shape:
+        return False
+    # A series without a unit or a scale has NaN there, before and now.
+    return bool(((before == now) | (before.isnan() & now.isnan())).all())
 
 
 def _short(value: Any) -> str:

@@ -1,0 +1,70 @@
+"""Every shipped YAML is commented, parses, and builds its classes."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from apps.forecasting.__main__ import FORECASTING
+from core.training.cli import Application, ApplicationCLI
+
+ROOT = Path(__file__).resolve().parents[2]
+APPLICATIONS = {"forecasting": FORECASTING}
+CONFIGS = sorted((ROOT / "configs").glob("*/*.yaml"))
+
+
+class Built(Exception):
+    """Raised once everything is built: nothing is to run."""
+
+
+class BuildOnly(ApplicationCLI):
+    """Parses and instantiates data, module and trainer, and stops there."""
+
+    def after_instantiate_classes(self) -> None:
+        raise Built
+
+
+def _application(path: Path) -> Application:
+    return APPLICATIONS[path.parent.name]
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_it_builds(path: Path, tmp_path: Path) -> None:
+    arguments = ["fit"]
+    if path.stem.startswith("multi_gpu"):
+        # A fragment: it goes after an experiment, and there may be no GPU here.
+        arguments += ["-c", str(path.parent / "demo.yaml"), "-c", str(path), "--trainer.accelerator", "cpu"]
+    else:
+        arguments += ["-c", str(path)]
+    with pytest.raises(Built):
+        BuildOnly(_application(path), [*arguments, "--run_dir", str(tmp_path)])
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_it_says_what_it_is_and_how_to_run_it(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert text.startswith("# ")
+    assert f"python -m apps.{path.parent.name} fit -c configs/{path.parent.name}/" in text
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_sizes_say_their_unit(path: Path) -> None:
+    """A number of steps, windows or units without its unit cannot be changed with confidence."""
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if re.match(r"\s*(context|horizon|batch_size|segment_size):", line):
+            assert "#" in line, line
+
+
+def test_every_key_of_a_yaml_is_a_key_of_the_command_line(tmp_path: Path) -> None:
+    """What `fit` refuses in a YAML it names; nothing is dropped on the way."""
+    wrong = tmp_path / "wrong.yaml"
+    content: dict[str, Any] = yaml.safe_load((ROOT / "configs/forecasting/demo.yaml").read_text())
+    content["data"]["contxt"] = 3
+    wrong.write_text(yaml.safe_dump(content))
+    with pytest.raises(Exception, match="contxt") as raised:
+        BuildOnly(FORECASTING, ["fit", "-c", str(wrong), "--run_dir", str(tmp_path)])
+    assert "Did you mean 'data.context'" in str(raised.value)
