@@ -57,7 +57,10 @@ def forecast_table(module: ForecastingModule, panel: Panel) -> pd.DataFrame:
     import pandas as pd
 
     horizon = module.preprocessing["horizon"]
-    forecast = forecast_batches(module, newest_windows(panel, module.preprocessing))
+    # Files are read to float32; the weights come back in the precision of their run.
+    dtype = next(module.parameters()).dtype
+    batches = [batch.in_dtype(dtype) for batch in newest_windows(panel, module.preprocessing)]
+    forecast = forecast_batches(module, batches)
     mean, scale = series_scaling(panel, module.preprocessing)
     shown = forecast.in_file_units(torch.from_numpy(mean), torch.from_numpy(scale))
     columns: dict[str, Any] = {

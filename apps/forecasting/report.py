@@ -65,8 +65,7 @@ def _in_file_units(module: ForecastingModule, batch: ForecastBatch) -> SeriesFor
 
 
 def _like_weights(module: ForecastingModule, batch: ForecastBatch) -> ForecastBatch:
-    dtype = next(module.parameters()).dtype
-    return ForecastBatch(*[part.to(dtype) if part.is_floating_point() else part for part in batch])
+    return batch.in_dtype(next(module.parameters()).dtype)
 
 
 def forecast_examples(module: ForecastingModule, data: ForecastingData) -> list[ForecastExample]:

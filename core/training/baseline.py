@@ -75,8 +75,4 @@ def test_metrics(
 ) -> dict[str, float]:
     """The test metrics of a checkpoint, over all processes, without their prefix; the module then has its weights."""
     trainer.test(module, datamodule=data, ckpt_path=str(ckpt_path), verbose=False)
-    return {
-        name.removeprefix("test/"): float(value)
-        for name, value in trainer.callback_metrics.items()
-        if name.startswith("test/")
-    }
+    return dict(module.evaluation_metrics)

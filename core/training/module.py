@@ -67,6 +67,7 @@ class ApplicationModule(pl.LightningModule):
         self.position = Position()
         self.training_sums = RunningSums()
         self.evaluation_sums = RunningSums()
+        self.evaluation_metrics: dict[str, float] = {}
         self._init_from: tuple[str, Sequence[str]] | None = None
         self._count: Tensor | None = None
 
@@ -267,7 +268,9 @@ class ApplicationModule(pl.LightningModule):
         self._log_evaluation("test")
 
     def _log_evaluation(self, prefix: str) -> None:
-        for name, value in self.evaluation_sums.means(self._sum_over_processes).items():
+        # Kept beside Lightning's own copy, which is rounded to float32.
+        self.evaluation_metrics = self.evaluation_sums.means(self._sum_over_processes)
+        for name, value in self.evaluation_metrics.items():
             self.log(f"{prefix}/{name}", value, prog_bar=prefix == "val" and name == "loss")
 
     # Checkpoints -----------------------------------------------------------------------------------------------------
