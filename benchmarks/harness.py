@@ -4,9 +4,7 @@ The two run in turns, so that whatever else the machine does falls on both; the 
 neighbouring runs, not a ratio of figures taken minutes apart.
 """
 
-import ctypes
 import json
-import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -14,10 +12,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
-
-_M_TRIM_THRESHOLD = -1
-_M_MMAP_THRESHOLD = -3
-_THRESHOLD = 1 << 30  # bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,17 +34,6 @@ class Result:
     """Distance between the quartiles of the pairs' ratios."""
     goal: float | None
     """The ratio aimed at; None where there is none."""
-
-
-def keep_freed_memory() -> bool:
-    """Let the allocator keep big buffers instead of returning each to the system; both sides of a pair run under it.
-
-    Page faults on fresh activations can cost more than the arithmetic. Returns whether it was done: glibc only.
-    """
-    if platform.libc_ver()[0] != "glibc":
-        return False
-    mallopt = ctypes.CDLL("libc.so.6").mallopt
-    return bool(mallopt(_M_MMAP_THRESHOLD, _THRESHOLD) and mallopt(_M_TRIM_THRESHOLD, _THRESHOLD))
 
 
 def time_pair(

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from benchmarks.harness import Result, keep_freed_memory, print_results, time_pair, write_results
+from benchmarks.harness import Result, print_results, time_pair, write_results
 from core.nn.recurrent import Recurrent, RecurrentConfig
+from core.training.allocator import keep_freed_memory
 
 SIZE = 512
 NUM_STEPS = 128

@@ -32,6 +32,8 @@ class LoaderConfig:
     def __post_init__(self) -> None:
         if self.num_workers < 0:
             raise ValueError(f"data.loader.num_workers cannot be negative, got {self.num_workers}.")
+        if self.prefetch_factor is not None and self.prefetch_factor < 1:
+            raise ValueError(f"data.loader.prefetch_factor must be at least 1, got {self.prefetch_factor}.")
         if self.prefetch_factor is not None and self.num_workers == 0:
             raise ValueError(
                 f"data.loader.prefetch_factor is {self.prefetch_factor}, but without workers nothing is prepared ahead. "

@@ -70,7 +70,10 @@ def main() -> None:
 def _rows(result: dict[str, Any]) -> dict[str, dict[str, float]]:
     rows = {"ours": result["metrics"], **result["baselines"]}
     names = {"ours": "recurrent", "feed_forward": "feed-forward", "seasonal_naive": "seasonal naive"}
-    return {names.get(who, who): values for who, values in rows.items()}
+    return {
+        names.get(who, who): {name: value for name, value in values.items() if value is not None}
+        for who, values in rows.items()
+    }
 
 
 def _page(finished: list[tuple[Demo, dict[str, Any], float]]) -> str:

@@ -50,7 +50,11 @@ def main() -> None:
         "seeds": arguments.seeds,
         "metrics": {name: [run["metrics"][name] for run in runs] for name in runs[0]["metrics"]},
         "baselines": {
-            who: {name: mean(run["baselines"][who][name] for run in runs) for name in values}
+            who: {
+                name: mean(run["baselines"][who][name] for run in runs)
+                for name, value in values.items()
+                if value is not None
+            }
             for who, values in runs[0]["baselines"].items()
         },
         "parameters": runs[0]["parameters"],

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from apps.forecasting.heads import HeadConfig, Point
@@ -42,9 +42,6 @@ class ForecastingModule(ApplicationModule):
 
     application: ClassVar[str] = "forecasting"
     network: ForecastingNetwork | None
-    series_mean: Tensor
-    series_scale: Tensor
-    series_seasonal_error: Tensor
 
     def __init__(
         self,
@@ -69,6 +66,8 @@ class ForecastingModule(ApplicationModule):
             seed: seed of initial weights and dropout.
         """
         super().__init__(optimizer=optimizer, schedule=schedule, seed=seed)
+        if metrics_in not in ("file", "scaled"):
+            raise ValueError(f"model.metrics_in must be file or scaled, got {metrics_in!r}.")
         self.network_config = network
         self.head = head
         self.loss_mean: MeanOver = loss_mean
@@ -76,10 +75,12 @@ class ForecastingModule(ApplicationModule):
 
     def build_network(self, preprocessing: Mapping[str, Any]) -> ForecastingNetwork:
         """The configured network for data with this preprocessing."""
-        for name in ("mean", "scale", "seasonal_error"):
-            # Buffers, to be on the right device; not persistent, because the checkpoint's preprocessing holds them.
-            self.register_buffer(f"series_{name}", preprocessing[name].clone(), persistent=False)
         return self.network_config.build(DataShape.of(preprocessing), num_outputs=self.head.num_outputs)
+
+    def of_series(self, name: str, series: Int[Tensor, batch]) -> Float[Tensor, batch]:
+        """`mean`, `scale` or `seasonal_error` of the series of each window, in float64 whatever the weights are in."""
+        values: Tensor = self.preprocessing[name]
+        return values.to(series.device)[series]
 
     def settings(self) -> dict[str, Any]:
         """The module's own settings as plain data."""
@@ -137,8 +138,8 @@ class ForecastingModule(ApplicationModule):
         forecast = self(batch)
         ours = self.series_forecast(forecast)
         naive = SeriesForecast(batch.seasonal_naive, batch.seasonal_naive, None)
-        target, seasonal_error = batch.target, self.series_seasonal_error[batch.series]
-        mean, scale = self.series_mean[batch.series], self.series_scale[batch.series]
+        target, seasonal_error = batch.target, self.of_series("seasonal_error", batch.series)
+        mean, scale = self.of_series("mean", batch.series), self.of_series("scale", batch.series)
         if self.metrics_in == "file":
             ours, naive = ours.in_file_units(mean, scale), naive.in_file_units(mean, scale)
             target = target * scale.unsqueeze(1) + mean.unsqueeze(1)

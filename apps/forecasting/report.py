@@ -61,7 +61,7 @@ def report(run: FinishedRun) -> None:
 @torch.no_grad()
 def _in_file_units(module: ForecastingModule, batch: ForecastBatch) -> SeriesForecast:
     forecast = module.predict_step(_like_weights(module, batch))
-    return forecast.in_file_units(module.series_mean[batch.series], module.series_scale[batch.series])
+    return forecast.in_file_units(module.of_series("mean", batch.series), module.of_series("scale", batch.series))
 
 
 def _like_weights(module: ForecastingModule, batch: ForecastBatch) -> ForecastBatch:
@@ -109,7 +109,7 @@ def error_by_horizon(module: ForecastingModule, data: ForecastingData) -> dict[s
     count = torch.zeros(data.horizon, dtype=torch.float64)
     for chunk in np.array_split(numbers, -(-len(numbers) // 1024)):
         batch = _like_weights(module, dataset.batch(Piece(0, chunk)))
-        scale = module.series_scale[batch.series] if module.metrics_in == "file" else torch.ones(len(chunk))
+        scale = module.of_series("scale", batch.series) if module.metrics_in == "file" else torch.ones(len(chunk))
         median = module.predict_step(batch).median
         for name, forecast in (("ours", median), ("seasonal_naive", batch.seasonal_naive)):
             error = ((forecast - batch.target).abs() * scale.unsqueeze(1)).masked_fill(~batch.target_observed, 0.0)

@@ -29,6 +29,8 @@ class CheckpointConfig:
     """Whether a smaller or a larger value of the metric is better."""
 
     def __post_init__(self) -> None:
+        if self.mode not in ("min", "max"):
+            raise ValueError(f"checkpoint.mode must be min or max, got {self.mode!r}.")
         if self.every_n_steps is not None and self.every_n_steps < 1:
             raise ValueError(f"checkpoint.every_n_steps must be at least 1, got {self.every_n_steps}.")
         if self.every_minutes is not None and self.every_minutes <= 0:

@@ -19,6 +19,7 @@ from jsonargparse import ArgumentError, Namespace
 from lightning_utilities.core.rank_zero import rank_zero_only
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
+from core.training.allocator import keep_freed_memory
 from core.training.baseline import FOLDER as BASELINE_FOLDER
 from core.training.baseline import BaselineConfig, test_metrics, train_baseline
 from core.training.checkpointing import CheckpointConfig, RunCheckpoints
@@ -309,6 +310,7 @@ def main(application: Application, args: Sequence[str] | None = None) -> None:
     # What Lightning says at this level (each save, each restore, advertisements) drowns what matters.
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module=r"pytorch_lightning\.utilities\._pytree")
+    keep_freed_memory()
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")  # of Lightning's own calls
     try:
         if args and args[0] == "predict":

@@ -54,13 +54,18 @@ class FinishedRun:
         """Write `metrics.json` into the run's folder, or `test_metrics.json` for a test without a training."""
         table = self.forecasters()
         content = {
-            "metrics": table.pop("ours"),
-            "baselines": table,
+            "metrics": _strict(table.pop("ours")),
+            "baselines": {who: _strict(values) for who, values in table.items()},
             **self.facts,
         }
         path = self.run_dir / (METRICS_FILE if self.facts else TEST_FILE)
         write_whole(path, json.dumps(content, indent=2, default=str) + "\n")
         return path
+
+
+def _strict(values: Metrics) -> dict[str, float | None]:
+    # NaN is no JSON; a metric without a value (no series has a MASE unit, say) is null.
+    return {name: None if math.isnan(value) else value for name, value in values.items()}
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -1,0 +1,67 @@
+"""The generated tables: from the records alone, and nothing else of a document changes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scripts import tables
+
+RECORD: dict[str, Any] = {
+    "command": "python -m scripts.results forecasting x --seeds 1 2",
+    "commit": ["abc"],
+    "seeds": [1, 2],
+    "metrics": {"mse": [0.25, 0.75], "mae": [1.0, 1.0]},
+    "baselines": {"seasonal_naive": {"mse": 2.0}},
+    "duration_s": 120.0,
+    "machine": "2 x CPU",
+}
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(tables, "ROOT", tmp_path)
+    (tmp_path / "results" / "forecasting").mkdir(parents=True)
+    (tmp_path / "results" / "forecasting" / "x.json").write_text(json.dumps(RECORD))
+    (tmp_path / "benchmarks" / "results").mkdir(parents=True)
+    row = {"case": "lstm.ragged", "ours": 1.5, "rival": 4.5, "unit": "ms", "ratio": 3.0, "spread": 0.1, "goal": 2.5}
+    (tmp_path / "benchmarks" / "results" / "b.json").write_text(json.dumps([{**row, "rival_name": "packed"}]))
+    return tmp_path
+
+
+def test_a_table_is_made_from_its_record(root: Path) -> None:
+    text = "before\n<!-- table: forecasting -->\nstale\n<!-- end -->\nafter\n<!-- table: benchmarks -->\n<!-- end -->\n"
+    made = tables.rewritten(text, document="doc")
+    assert made.startswith("before\n")
+    assert "\nafter\n" in made
+    assert "stale" not in made
+    assert "| x | **recurrent** | **0.5000** ± 0.3536 | **1.0000** ± 0.0000 |" in made
+    assert "seasonal naive | 2.0000 |" in made
+    assert "| lstm.ragged | 1.5 | 4.5 | ms | **3.00** | 0.10 | 2.5 | packed |" in made
+    assert tables.rewritten(made, document="doc") == made
+
+
+def test_every_row_has_the_columns_of_its_head(root: Path) -> None:
+    for make in tables.TABLES.values():
+        lines = make().splitlines()
+        assert len({line.count("|") for line in lines}) == 1, lines
+
+
+def test_check_writes_nothing(root: Path) -> None:
+    readme = root / "README.md"
+    readme.write_text("<!-- table: forecasting -->\n<!-- end -->")
+    before = readme.read_text()
+    assert tables.main(["--check"]) == 1
+    assert readme.read_text() == before
+    assert tables.main([]) == 0
+    assert readme.read_text() != before
+    assert tables.main(["--check"]) == 0
+
+
+@pytest.mark.parametrize("text", ["<!-- table: nobody -->\n<!-- end -->", "<!-- table: forecasting -->\nno end"])
+def test_a_table_that_cannot_be_made_is_an_error(root: Path, text: str) -> None:
+    with pytest.raises(ValueError, match=r"doc: expected one of"):
+        tables.rewritten(text, document="doc")
