@@ -204,6 +204,7 @@ class ForecastingData(PlannedDataModule):
         self.stride = stride
         self.cache_dir = cache_dir
         self._panel: Panel | None = None
+        self._hash: str | None = None
         self._datasets: dict[str, WindowDataset] = {}
 
     def prepare_data(self) -> None:
@@ -248,6 +249,12 @@ class ForecastingData(PlannedDataModule):
                 )
             self._datasets[part] = WindowDataset(scaled, index, season=None if part == "train" else self.season_length)
 
+    def _fingerprint(self) -> str:
+        # Once: checkpoints ask for it, and a large panel takes a while.
+        if self._hash is None:
+            self._hash = hashlib.sha256(self.panel.values.data).hexdigest()[:16]
+        return self._hash
+
     @property
     def panel(self) -> Panel:
         """The panel, after `setup`."""
@@ -288,7 +295,7 @@ class ForecastingData(PlannedDataModule):
             "calendar": self.calendar,
             "batch_size": self.batch_size,
             "seed": self.seed,
-            "values of the file": hashlib.sha256(self.panel.values.tobytes()).hexdigest()[:16],
+            "values of the file": self._fingerprint(),
         }
 
 

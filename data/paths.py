@@ -38,8 +38,19 @@ def _files(candidate: Path) -> list[Path]:
 
 
 def cache_folder() -> Path:
-    """Where prepared data is kept between runs: `UNROLL_CACHE`, or `unroll` in the user's cache folder."""
+    """Where prepared data is kept between runs: `UNROLL_CACHE`, or `unroll` in the user's cache folder.
+
+    Raises:
+        ValueError: where it cannot be made.
+    """
     named = os.environ.get(CACHE_VARIABLE)
-    if named:
-        return Path(named).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "unroll"
+    folder = Path(named).expanduser() if named else None
+    if folder is None:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "unroll"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"The cache folder {folder} cannot be made ({error.strerror}). Name another one by {CACHE_VARIABLE}."
+        ) from error
+    return folder

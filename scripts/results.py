@@ -9,6 +9,7 @@ duration, machine and versions. A seed whose run is complete is not run again; a
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import platform
@@ -70,8 +71,11 @@ def main() -> None:
 
 def _run(application: str, config: Path, *, seed: int, folder: Path, commit: str) -> dict[str, Any]:
     done = ROOT / folder / "result.json"
+    fingerprint = hashlib.sha256((ROOT / config).read_bytes()).hexdigest()
     if done.is_file():
         found: dict[str, Any] = json.loads(done.read_text())
+        if found["config"] != fingerprint:
+            sys.exit(f"{done} was made with another {config}. Remove {folder} to make it again.")
         return found
     command = [sys.executable, "-m", f"apps.{application}", "fit", "-c", str(config)]
     command += ["--seed_everything", str(seed), "--run_dir", str(folder)]
@@ -80,7 +84,9 @@ def _run(application: str, config: Path, *, seed: int, folder: Path, commit: str
     start = time.monotonic()
     subprocess.run(command, cwd=ROOT, check=True)
     result = json.loads((ROOT / folder / METRICS_FILE).read_text())
-    result |= {"duration_s": time.monotonic() - start, "commit": commit}
+    # A resumed run knows the seconds of training before the interruption; start-up and test are of this session.
+    seconds = max(time.monotonic() - start, result["fit_seconds"])
+    result |= {"duration_s": seconds, "commit": commit, "config": fingerprint}
     write_whole(done, json.dumps(result, indent=2) + "\n")
     return result
 

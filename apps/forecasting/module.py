@@ -41,6 +41,10 @@ class ForecastingModule(ApplicationModule):
     """Trains a forecasting network and measures it."""
 
     application: ClassVar[str] = "forecasting"
+    free_in_evaluation: ClassVar[tuple[str, ...]] = (
+        *("optimizer", "schedule", "seed", "loss_mean", "metrics_in"),
+        *("file", "season_length", "seasonal_error", "has_missing"),
+    )
     network: ForecastingNetwork | None
 
     def __init__(

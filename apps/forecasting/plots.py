@@ -102,7 +102,7 @@ def _draw_example(axis: Any, example: ForecastExample) -> None:
                 color=OURS,
                 alpha=0.12,
                 linewidth=0,
-                label=f"{100 * share:.0f} % interval" if pair == 0 else None,
+                label=f"{100 * share:.0f} % interval" if pairs <= 2 or pair == 0 else None,
             )
     axis.plot(example.history_dates, example.history, color=INK, linewidth=1.1, label="history")
 

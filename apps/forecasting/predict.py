@@ -40,6 +40,11 @@ def predict(ckpt_path: str, input: str, output: str, overwrite: bool = False) ->
     # A short input may not show its frequency; the checkpoint knows it.
     file = PanelFileConfig(**{**module.preprocessing["file"], "frequency": module.preprocessing["frequency"]})
     panel = read_panel(find_data(input), file, cache_dir=str(cache_folder()), notify=print)
+    missing = int(np.isnan(panel.values).sum())
+    if missing and not module.preprocessing["has_missing"]:
+        print(
+            f"{missing} values of the input are missing; the checkpoint has never seen a gap and takes them as average."
+        )
     table = forecast_table(module, panel)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

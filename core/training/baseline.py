@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning.loggers import CSVLogger
 
 from core.training.checkpointing import CheckpointConfig, RunCheckpoints
 from core.training.module import ApplicationModule
@@ -59,7 +60,8 @@ def train_baseline(
     checkpoints = RunCheckpoints(folder / "checkpoints", config=checkpoint)
     settings = copy.copy(trainer_settings)
     settings["default_root_dir"] = str(folder)
-    settings["logger"] = False
+    # Callbacks of the run (a learning-rate monitor, say) may need a logger.
+    settings["logger"] = CSVLogger(folder, name="csv")
     settings["callbacks"] = [*(settings.get("callbacks") or []), checkpoints]
     if config.max_epochs is not None:
         settings["max_epochs"] = config.max_epochs
@@ -74,5 +76,8 @@ def test_metrics(
     trainer: pl.Trainer, module: ApplicationModule, data: pl.LightningDataModule, ckpt_path: Path
 ) -> dict[str, float]:
     """The test metrics of a checkpoint, over all processes, without their prefix; the module then has its weights."""
+    module.evaluation_metrics = {}
     trainer.test(module, datamodule=data, ckpt_path=str(ckpt_path), verbose=False)
+    if not module.evaluation_metrics:
+        raise ValueError("The test measured nothing: trainer.limit_test_batches is 0.")
     return dict(module.evaluation_metrics)

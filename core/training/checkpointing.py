@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning.callbacks import Checkpoint, EarlyStopping
 from pytorch_lightning.trainer.states import TrainerFn
 
 STEPS_BETWEEN_CLOCK_CHECKS = 10
@@ -72,16 +72,32 @@ class RunCheckpoints(Checkpoint):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Note whether the monitored metric has improved."""
-        if trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING or self.config.monitor is None:
+        if trainer.sanity_checking:
+            self._check_monitors(trainer)
             return
-        score = trainer.callback_metrics.get(self.config.monitor)
-        if score is None:
-            known = ", ".join(sorted(trainer.callback_metrics)) or "none"
-            raise ValueError(f"checkpoint.monitor is '{self.config.monitor}', which is not logged. Logged: {known}.")
-        value = float(score)
+        if trainer.state.fn != TrainerFn.FITTING or self.config.monitor is None:
+            return
+        self._check_monitors(trainer)
+        value = float(trainer.callback_metrics[self.config.monitor])
         if value < self.best_score if self.config.mode == "min" else value > self.best_score:
             self.best_score = value
             self._best_due = True
+
+    def _check_monitors(self, trainer: pl.Trainer) -> None:
+        """Misspelt metrics are found in the sanity check, not after an epoch."""
+        monitors = {"checkpoint.monitor": self.config.monitor}
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, EarlyStopping) and not callback._check_on_train_epoch_end:
+                monitors["monitor of EarlyStopping"] = callback.monitor
+        for name, monitor in monitors.items():
+            if monitor is not None and monitor not in trainer.callback_metrics:
+                known = ", ".join(sorted(trainer.callback_metrics)) or "none"
+                raise ValueError(f"{name} is '{monitor}', which is not logged. Logged: {known}.")
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """A run resumed in another folder has no best.ckpt there yet: its next validation makes one."""
+        if not self.best_path.is_file():
+            self.best_score = math.inf if self.config.mode == "min" else -math.inf
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """The end of an epoch is always worth keeping."""
@@ -110,6 +126,9 @@ class RunCheckpoints(Checkpoint):
         best_due, self._best_due = self._best_due, False
         for due, path in ((best_due, self.best_path), (last_due, self.last_path)):
             if due:
+                require_finite = getattr(trainer.lightning_module, "require_finite", None)
+                if require_finite is not None:
+                    require_finite()
                 start = time.monotonic()
                 trainer.save_checkpoint(path)
                 self.seconds_spent += time.monotonic() - start
@@ -132,9 +151,10 @@ class RunCheckpoints(Checkpoint):
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run must know: the best score so far and when it last saved."""
-        return {"best_score": self.best_score, "last_saved_step": self._last_saved_step}
+        return {"best_score": self.best_score, "last_saved_step": self._last_saved_step, "seconds": self.seconds_spent}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up the best score of the interrupted run."""
         self.best_score = state_dict["best_score"]
         self._last_saved_step = state_dict["last_saved_step"]
+        self.seconds_spent = state_dict["seconds"]

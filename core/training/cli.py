@@ -6,7 +6,6 @@ import copy
 import logging
 import os
 import sys
-import time
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
@@ -17,21 +16,24 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from jsonargparse import ArgumentError, Namespace
-from lightning_utilities.core.rank_zero import rank_zero_only
-from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from lightning_utilities.core.rank_zero import rank_zero_only, rank_zero_warn
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 
 from core.training.allocator import keep_freed_memory
 from core.training.baseline import FOLDER as BASELINE_FOLDER
 from core.training.baseline import BaselineConfig, test_metrics, train_baseline
 from core.training.checkpointing import CheckpointConfig, RunCheckpoints
-from core.training.finished_run import FinishedRun, write_whole
+from core.training.finished_run import FinishedRun
 from core.training.module import ApplicationModule
 from core.training.progress import progress_bar
+from core.training.run_folder import RunFolder, claim_run_dir, resolve_checkpoint
 from core.training.suggestions import with_nearest_key
 from core.training.throughput import Throughput
 
 EXIT_BAD_INPUT = 2
 OUR_PACKAGES = ("apps", "core", "data")
+DEFAULT_EPOCHS = 10
 
 
 @dataclass(frozen=True)
@@ -64,18 +66,6 @@ class _Parser(LightningArgumentParser):
         raise ArgumentError(None, with_nearest_key(message, self))
 
 
-class _SaveConfig(SaveConfigCallback):
-    """Keeps the whole config of a run beside its checkpoints."""
-
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Not yet: a checkpoint may still be refused, and then nothing may have been written over."""
-
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write `config.yaml` into the run's folder, on the first process."""
-        if trainer.is_global_zero:
-            write_whole(Path(trainer.default_root_dir) / "config.yaml", self.parser.dump(self.config, skip_none=False))
-
-
 class ApplicationCLI(LightningCLI):
     """LightningCLI with our run folder, checkpoints, and resume apart from fine-tuning."""
 
@@ -84,12 +74,11 @@ class ApplicationCLI(LightningCLI):
         super().__init__(
             application.module,
             application.data,
-            save_config_callback=_SaveConfig,
+            save_config_callback=RunFolder,
             parser_class=_Parser,
             parser_kwargs={"prog": f"python -m apps.{application.name}", "exit_on_error": False, "allow_abbrev": False},
             trainer_defaults={
                 "use_distributed_sampler": False,
-                "max_epochs": 10,
                 "enable_model_summary": False,
             },
             seed_everything_default=0,
@@ -181,7 +170,16 @@ class ApplicationCLI(LightningCLI):
                 )
             if config.init_skip and not config.init_from:
                 raise ValueError("--init_skip says what --init_from leaves out; without it, it does nothing.")
-            _claim_run_dir(self.run_dir, resuming=self.ckpt_path is not None, overwrite=config.overwrite)
+            if config.overwrite and self.ckpt_path is not None:
+                raise ValueError("--overwrite replaces a run and --ckpt_path resumes one: give one of them.")
+            if not config.trainer.fast_dev_run:
+                claim_run_dir(self.run_dir, resumed=self.ckpt_path, overwrite=config.overwrite)
+        elif config.init_from or config.init_skip:
+            raise ValueError(f"--init_from and --init_skip belong to fit; under {self.subcommand} they do nothing.")
+        if config.trainer.default_root_dir is not None:
+            raise ValueError("trainer.default_root_dir is the run folder here: set --run_dir instead.")
+        if isinstance(config.seed_everything, bool) or config.seed_everything < 0:
+            raise ValueError(f"seed_everything must be an integer of at least 0, got {config.seed_everything}.")
 
     def _default_run_dir(self, config: Namespace) -> Path:
         name = Path(str(config.config[0])).stem if config.config else "unnamed"
@@ -193,53 +191,75 @@ class ApplicationCLI(LightningCLI):
         self.checkpoints = RunCheckpoints(self.run_dir / "checkpoints", config=config.checkpoint)
         self.config[self.subcommand]["run_dir"] = str(self.run_dir)
         trainer = {**config.trainer, "default_root_dir": str(self.run_dir)}
+        fitting = self.subcommand == "fit" and not trainer["fast_dev_run"]
+        if trainer["max_epochs"] is None and trainer["max_steps"] < 0 and trainer["max_time"] is None:
+            trainer["max_epochs"] = DEFAULT_EPOCHS
         if trainer["logger"] is None:
-            trainer["logger"] = default_loggers(self.run_dir) if self.subcommand == "fit" else False
+            trainer["logger"] = default_loggers(self.run_dir) if fitting else False
+        given = trainer["callbacks"] or []
+        callbacks: list[pl.Callback] = list(given) if isinstance(given, list | tuple) else [given]
         if trainer["enable_progress_bar"] is not False and not any(
-            isinstance(callback, pl.callbacks.ProgressBar) for callback in trainer["callbacks"] or ()
+            isinstance(callback, pl.callbacks.ProgressBar) for callback in callbacks
         ):
-            trainer["callbacks"] = [*(trainer["callbacks"] or []), progress_bar()]
+            callbacks.append(progress_bar())
+        trainer["callbacks"] = callbacks
+        # The baseline's trainer gets copies as they are now: callbacks and strategies keep state of their trainer.
+        self.baseline_settings = copy.deepcopy(trainer)
         self.throughput = Throughput()
-        self.trainer_settings = {**trainer, "callbacks": list(trainer["callbacks"] or [])}
-        callbacks: list[pl.Callback] = [self.checkpoints, self.throughput] if self.subcommand == "fit" else []
-        return self._instantiate_trainer(trainer, callbacks)
+        return self._instantiate_trainer(trainer, [self.checkpoints, self.throughput] if fitting else [])
 
     def fit(self, model: ApplicationModule, **kwargs: Any) -> None:
         """Train, then hand the run to the application for its tests and pictures."""
         config = self.config[self.subcommand]
         if config.init_from:
             model.init_from(config.init_from, skip=config.init_skip)
-        # A trainer's callbacks and strategy keep state: the baseline gets copies of them as they are now.
-        trainer_settings = copy.deepcopy(self.trainer_settings)
-        start = time.monotonic()
         self.trainer.fit(model, datamodule=self.datamodule, ckpt_path=_text(self.ckpt_path))
-        if config.trainer.fast_dev_run or self.trainer.interrupted or not self.checkpoints.best_path.is_file():
+        if self.trainer.interrupted or config.trainer.fast_dev_run:
             return
-        facts = {
-            "seed": config.seed_everything,
-            "fit_seconds": round(time.monotonic() - start, 2),
-            "steps": self.trainer.global_step,
-            "parameters": sum(parameter.numel() for parameter in model.parameters()),
-            "data_wait_share": round(self.throughput.wait_share, 5),
-            "checkpoint_seconds": round(self.checkpoints.seconds_spent, 3),
-        }
         run = FinishedRun(
             model,
             self.datamodule,
             self.run_dir,
-            test_metrics(self.trainer, model, self.datamodule, self.checkpoints.best_path),
-            facts=facts,
+            test_metrics(self.trainer, model, self.datamodule, self._tested_checkpoint()),
+            facts={
+                "seed": config.seed_everything,
+                "fit_seconds": round(self.throughput.fit_seconds, 2),
+                "steps": self.trainer.global_step,
+                "parameters": sum(parameter.numel() for parameter in model.parameters()),
+                "data_wait_share": round(self.throughput.wait_share, 5),
+                "checkpoint_seconds": round(self.checkpoints.seconds_spent, 3),
+            },
         )
         if config.baseline.enabled:
+            # Written before as well: whatever happens to the baseline, the run itself is measured.
+            self._write(run)
             run.baseline, run.baseline_metrics = train_baseline(
                 self.application.baseline(model),
                 self.datamodule,
                 config=self.config_init[self.subcommand].baseline,
-                trainer_settings=trainer_settings,
+                trainer_settings=self.baseline_settings,
                 checkpoint=self.config_init[self.subcommand].checkpoint,
                 run_dir=self.run_dir,
             )
         self._report(run)
+
+    def _tested_checkpoint(self) -> Path:
+        if self.checkpoints.best_path.is_file():
+            return self.checkpoints.best_path
+        if not self.checkpoints.last_path.is_file():
+            raise ValueError(
+                f"There was nothing left to train, and {self.checkpoints.folder} holds no checkpoint to test. Resume a "
+                "finished run in its own folder, or raise trainer.max_epochs."
+            )
+        rank_zero_warn(
+            f"No validation has improved {self.checkpoints.config.monitor} (training ended before the first one, or its "
+            "values are not finite), so there is no best.ckpt; last.ckpt is tested instead."
+        )
+        return self.checkpoints.last_path
+
+    @rank_zero_only
+    def _write(self, run: FinishedRun) -> None:
+        run.write()
 
     @rank_zero_only
     def _report(self, run: FinishedRun) -> None:
@@ -269,48 +289,6 @@ def default_loggers(run_dir: Path) -> list[Any]:
     return [TensorBoardLogger(run_dir, name="tensorboard"), CSVLogger(run_dir, name="csv")]
 
 
-def resolve_checkpoint(ckpt_path: str | None, folder: Path, *, fitting: bool) -> Path | None:
-    """The file that --ckpt_path means: `last`, `best`, or a path.
-
-    Raises:
-        ValueError: where there is none: to train from scratch instead would silently be another run.
-    """
-    if ckpt_path is None:
-        if fitting:
-            return None
-        ckpt_path = "best"
-    path = folder / f"{ckpt_path}.ckpt" if ckpt_path in ("last", "best") else Path(ckpt_path)
-    if not path.is_file():
-        raise ValueError(
-            f"--ckpt_path {ckpt_path}: there is no checkpoint {path}. "
-            + ("Leave --ckpt_path out to start from scratch." if fitting else "Run fit first, or give its path.")
-        )
-    return path
-
-
-@rank_zero_only
-def _claim_run_dir(run_dir: Path, *, resuming: bool, overwrite: bool) -> None:
-    held = run_dir / "checkpoints" / "last.ckpt"
-    if held.exists() and not resuming and not overwrite:
-        raise ValueError(
-            f"{run_dir} holds a run already ({held}). Resume it with --ckpt_path last, choose another folder with "
-            "--run_dir, or let it be replaced with --overwrite true."
-        )
-    try:
-        run_dir.mkdir(parents=True, exist_ok=True)
-        probe = run_dir / ".writable"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise ValueError(
-            f"The run folder {run_dir} cannot be written ({error.strerror}). Choose another one with --run_dir."
-        ) from error
-    if not resuming:
-        # Those of the baseline too: a baseline of the replaced run would be taken for an interrupted one.
-        for old in run_dir.rglob("checkpoints/*.ckpt"):
-            old.unlink()
-
-
 def _text(path: Path | None) -> str | None:
     return None if path is None else str(path)
 
@@ -321,6 +299,7 @@ def main(application: Application, args: Sequence[str] | None = None) -> None:
     # What Lightning says at this level (each save, each restore, advertisements) drowns what matters.
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module=r"pytorch_lightning\.utilities\._pytree")
+    warnings.filterwarnings("ignore", message=".*broadcast_buffers.*deprecated")
     keep_freed_memory()
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")  # of Lightning's own calls
     try:
@@ -330,6 +309,10 @@ def main(application: Application, args: Sequence[str] | None = None) -> None:
             ApplicationCLI(application, args)
     except ArgumentError as error:
         _fail(error.message)
+    except MisconfigurationException as error:
+        if "UNROLL_TRACEBACK" in os.environ:
+            raise
+        _fail(str(error))
     except ValueError as error:
         if "UNROLL_TRACEBACK" in os.environ or not _raised_by_us(error):
             raise

@@ -11,12 +11,12 @@ from typing import Any, ClassVar, Self, cast
 import pytorch_lightning as pl
 import torch
 from lightning_utilities.core.rank_zero import rank_zero_warn
-from pytorch_lightning.strategies import DDPStrategy
+from pytorch_lightning.callbacks import EarlyStopping
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
 
 from core.nn.losses import SummedLoss
-from core.training.checkpoint_io import FORMAT, KEY, SafeCheckpointIO, read_checkpoint
+from core.training.checkpoint_io import FORMAT, KEY, read_checkpoint
 from core.training.optimisation import Constant, OptimizerConfig, ScheduleConfig
 from core.training.plain import from_plain, to_plain
 from core.training.resume import (
@@ -29,7 +29,21 @@ from core.training.resume import (
 )
 from core.training.running_sums import RunningSums
 from core.training.seeding import seed_step, seeded
+from core.training.trainer_checks import hold_to_contracts, planned_steps, shared_settings
 from core.training.warm_start import initialise_from
+
+STEPS = "steps of the schedule (trainer.max_epochs, trainer.max_steps)"
+STORED_SETTINGS = {
+    "model": "settings",
+    "preprocessing": "preprocessing",
+    "data": "data",
+    "trainer": "trainer",
+    STEPS: "horizon",
+}
+
+
+def _without(settings: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if key not in keys}
 
 
 class ApplicationModule(pl.LightningModule):
@@ -50,6 +64,8 @@ class ApplicationModule(pl.LightningModule):
     """
 
     application: ClassVar[str]
+    free_in_evaluation: ClassVar[tuple[str, ...]] = ("optimizer", "schedule", "seed")
+    """Settings and preprocessing that a test may have otherwise than the training had."""
 
     def __init__(
         self,
@@ -70,6 +86,7 @@ class ApplicationModule(pl.LightningModule):
         self.evaluation_metrics: dict[str, float] = {}
         self._init_from: tuple[str, Sequence[str]] | None = None
         self._count: Tensor | None = None
+        self._finite: Tensor | None = None
 
     # What an application defines -------------------------------------------------------------------------------------
 
@@ -114,24 +131,7 @@ class ApplicationModule(pl.LightningModule):
         Raises:
             ValueError: for a trainer setting under which a contract cannot hold.
         """
-        trainer: Any = self.trainer
-        if trainer.precision in ("16-mixed", "16-true", "transformer-engine-float16"):
-            raise ValueError(
-                f"trainer.precision is {trainer.precision}, but a summed loss overflows fp16. Use bf16-mixed or 32-true."
-            )
-        if trainer.overfit_batches:
-            raise ValueError(
-                "trainer.overfit_batches replaces the batch plan. To overfit a little data, set "
-                "trainer.limit_train_batches, or give a small data set."
-            )
-        if trainer.world_size > 1 and trainer._accelerator_connector.use_distributed_sampler:
-            raise ValueError(
-                "The batch plan already deals examples to processes: pass Trainer(use_distributed_sampler=False)."
-            )
-        if isinstance(trainer.strategy, DDPStrategy):
-            # Nothing of ours keeps running statistics, and the synchronisation would hang uneven evaluation.
-            trainer.strategy._ddp_kwargs.setdefault("broadcast_buffers", False)
-        trainer.strategy.checkpoint_io = SafeCheckpointIO()
+        hold_to_contracts(self.trainer)
 
     def configure_model(self) -> None:
         """Build the network from the data's preprocessing; Lightning calls this in the precision of the run."""
@@ -164,16 +164,14 @@ class ApplicationModule(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def _planned_steps(self) -> tuple[int, int]:
-        trainer = self.trainer
-        plan = getattr(getattr(trainer, "datamodule", None), "plan", None)
-        steps_an_epoch = plan("train").num_batches if plan else 1
-        limit = trainer.limit_train_batches
-        pieces = steps_an_epoch * trainer.accumulate_grad_batches
-        pieces = min(pieces, limit) if isinstance(limit, int) else int(pieces * limit)
-        steps_an_epoch = max(-(-int(pieces) // trainer.accumulate_grad_batches), 1)
-        if trainer.max_steps > 0:
-            return trainer.max_steps, steps_an_epoch
-        return max((trainer.max_epochs or 1) * steps_an_epoch, 1), steps_an_epoch
+        plan = getattr(getattr(self.trainer, "datamodule", None), "plan", None)
+        num_steps, steps_an_epoch = planned_steps(self.trainer, num_batches=plan("train").num_batches if plan else 1)
+        if num_steps is None and self.schedule.depends_on_num_steps:
+            raise ValueError(
+                f"The schedule {type(self.schedule).__name__} needs to know how long training is: set trainer.max_epochs "
+                "or trainer.max_steps, or use Constant or Exponential."
+            )
+        return num_steps or 1, steps_an_epoch
 
     def _schedule_horizon(self) -> int | None:
         return self._planned_steps()[0] if self.schedule.depends_on_num_steps else None
@@ -200,20 +198,30 @@ class ApplicationModule(pl.LightningModule):
         count = loss.count.detach().double()
         self._count = count if self._count is None else self._count + count
         self.training_sums.add({"loss": loss})
+        finite = torch.isfinite(loss.sum.detach())
+        self._finite = finite if self._finite is None else self._finite & finite
         trainer: Any = self.trainer
-        if batch_idx % trainer.log_every_n_steps == 0:
-            self._watch(loss)
+        # As Lightning counts: it writes what was logged in the last step of every n.
+        if trainer.log_every_n_steps and (self.global_step + 1) % trainer.log_every_n_steps == 0:
+            self.require_finite()
+            mean = float(loss.sum.detach()) / max(float(loss.count), 1.0)
+            self.log("train/loss_piece", mean, prog_bar=True, on_step=True, on_epoch=False)
         return loss.sum
 
-    def _watch(self, loss: SummedLoss) -> None:
-        mean = float(loss.sum.detach()) / max(float(loss.count), 1.0)
-        if not torch.isfinite(torch.tensor(mean)):
-            raise ValueError(
-                f"The training loss became {mean} at step {self.global_step} (epoch {self.current_epoch}). Lower "
-                "model.optimizer.lr, set trainer.gradient_clip_val, or look for outliers in the data. The checkpoint "
-                "before it is untouched."
-            )
-        self.log("train/loss_piece", mean, prog_bar=True, on_step=True, on_epoch=False)
+    def require_finite(self) -> None:
+        """Stop a run that has diverged, on all processes together; called before a checkpoint is written.
+
+        Raises:
+            ValueError: where a loss since the last call was not finite.
+        """
+        finite, self._finite = self._finite, None
+        if finite is None or self.trainer.strategy.reduce_boolean_decision(bool(finite), all=True):
+            return
+        raise ValueError(
+            f"The training loss is no longer finite (by step {self.global_step}, epoch {self.current_epoch}). Lower "
+            "model.optimizer.lr, set trainer.gradient_clip_val, or look for outliers in the data. The checkpoints "
+            "written before are finite."
+        )
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Turn the mean of summed losses that Lightning and DDP leave into sum / count over the global batch."""
@@ -272,6 +280,7 @@ class ApplicationModule(pl.LightningModule):
         self.evaluation_metrics = self.evaluation_sums.means(self._sum_over_processes)
         for name, value in self.evaluation_metrics.items():
             self.log(f"{prefix}/{name}", value, prog_bar=prefix == "val" and name == "loss")
+        self.evaluation_sums.reset()
 
     # Checkpoints -----------------------------------------------------------------------------------------------------
 
@@ -284,6 +293,7 @@ class ApplicationModule(pl.LightningModule):
             "preprocessing": to_plain(self.preprocessing),
             "data": to_plain(self._data().settings()) if getattr(self.trainer, "datamodule", None) else {},
             "horizon": self._schedule_horizon(),
+            "trainer": shared_settings(self.trainer),
             "position": self._position_now().to_plain(),
             "training_sums": self.training_sums.state_dict(),
             "environment": environment(),
@@ -291,11 +301,17 @@ class ApplicationModule(pl.LightningModule):
 
     def _position_now(self) -> Position:
         position = Position(**self.position.to_plain())
-        position.global_step = self.global_step
+        # A callback that saves at the end of a step comes before the hook of ours that counts it.
+        position.batch += self.global_step - position.total_batches
+        position.global_step = position.total_batches = self.global_step
         batches = self.trainer.num_training_batches / self.trainer.accumulate_grad_batches
         if position.batch >= batches:
             position.epoch, position.batch = position.epoch + 1, 0
-        position.stopped = bool(self.trainer.should_stop) and self.trainer.fit_loop._can_stop_early
+        # Other ends (max_time, max_steps) are the trainer's, and may be moved.
+        position.stopped = any(
+            isinstance(callback, EarlyStopping) and callback.stopped_epoch > 0
+            for callback in self.trainer.callbacks  # type: ignore[attr-defined]
+        )
         return position
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -308,23 +324,26 @@ class ApplicationModule(pl.LightningModule):
         if stored is None or stored["application"] != self.application:
             found = stored["application"] if stored else "no application of Unroll"
             raise ValueError(f"A checkpoint of {found} cannot be loaded into {self.application}.")
-        if getattr(self, "_trainer", None) is None or self.trainer.state.fn != TrainerFn.FITTING:
+        if getattr(self, "_trainer", None) is None or getattr(self.trainer, "datamodule", None) is None:
             return
         data = self._data()
-        refuse_changed_settings(
-            {
-                "model": stored["settings"],
-                "data": stored["data"],
-                "preprocessing": stored["preprocessing"],
-                "steps of the schedule (trainer.max_epochs, trainer.max_steps)": stored["horizon"],
-            },
-            {
-                "model": to_plain(self.settings()),
-                "data": to_plain(data.settings()),
-                "preprocessing": to_plain(self.preprocessing),
-                "steps of the schedule (trainer.max_epochs, trainer.max_steps)": self._schedule_horizon(),
-            },
-        )
+        before = {key: stored[name] for key, name in STORED_SETTINGS.items()}
+        now = {
+            "model": to_plain(self.settings()),
+            "preprocessing": to_plain(self.preprocessing),
+            "data": to_plain(data.settings()),
+            "trainer": shared_settings(self.trainer),
+            STEPS: self._schedule_horizon() if self.trainer.state.fn == TrainerFn.FITTING else None,
+        }
+        if self.trainer.state.fn != TrainerFn.FITTING:
+            # A test may be of other data and may be measured otherwise, but not of another network or preprocessing.
+            for settings in (before, now):
+                settings["model"] = _without(settings["model"], self.free_in_evaluation)
+                settings["preprocessing"] = _without(settings["preprocessing"], self.free_in_evaluation)
+                settings["data"] = settings["trainer"] = settings[STEPS] = None
+            refuse_changed_settings(before, now, purpose="The checkpoint was trained with other settings")
+            return
+        refuse_changed_settings(before, now)
         warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before the epoch")
         warning = environment_changes(stored["environment"])
         if warning:

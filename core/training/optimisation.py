@@ -53,7 +53,11 @@ class OptimizerConfig:
             return torch.optim.SGD(groups, lr=self.lr, momentum=0.9, nesterov=True)
         # One fused call a step where the device has it, instead of one for each tensor.
         kind = torch.optim.Adam if self.name == "adam" else torch.optim.AdamW
-        return kind(groups, lr=self.lr, fused=True)
+        optimizer = kind(groups, lr=self.lr, fused=True)
+        # Of a fused optimiser Lightning believes that it unscales gradients itself, and refuses to clip them under mixed
+        # precision. There is no scaler here: half precision is bf16.
+        optimizer._step_supports_amp_scaling = False
+        return optimizer
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ SHOWN = ("train/loss", "val/loss")
 
 def progress_bar() -> ProgressBar:
     """The bar for this output: a terminal gets a live bar, a log file one line an epoch."""
-    return TQDMProgressBar(refresh_rate=5) if sys.stderr.isatty() or sys.stdout.isatty() else EpochLines()
+    return TQDMProgressBar(refresh_rate=5) if sys.stdout.isatty() else EpochLines()
 
 
 class EpochLines(ProgressBar):

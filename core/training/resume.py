@@ -79,7 +79,12 @@ def environment_changes(stored: dict[str, Any]) -> str | None:
     )
 
 
-def refuse_changed_settings(stored: dict[str, Any], now: dict[str, Any]) -> None:
+def refuse_changed_settings(
+    stored: dict[str, Any],
+    now: dict[str, Any],
+    *,
+    purpose: str = "Resuming continues a run exactly, but these settings have changed since the checkpoint",
+) -> None:
     """A resumed run continues the interrupted one; anything else would silently be a third run.
 
     Raises:
@@ -88,9 +93,8 @@ def refuse_changed_settings(stored: dict[str, Any], now: dict[str, Any]) -> None
     changes = differences(stored, now)
     if changes:
         raise ValueError(
-            "Resuming continues a run exactly, but these settings have changed since the checkpoint:\n  "
-            + "\n  ".join(changes)
-            + "\nRestore them, or use --init_from to start a new run from its weights."
+            f"{purpose}:\n  " + "\n  ".join(changes) + "\nRestore them, or use --init_from to start a new run from the "
+            "weights of the checkpoint."
         )
 
 

@@ -23,9 +23,12 @@ class Throughput(pl.Callback):
         self._waited_before = 0.0
         self.train_seconds = 0.0
         self.wait_seconds = 0.0
+        self._fit_start: float | None = None
+        self._fit_before = 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """A run that resumes within an epoch starts its clock here."""
+        self._fit_start = time.perf_counter()
         self._start_epoch()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -55,12 +58,28 @@ class Throughput(pl.Callback):
         pl_module.log("train/data_wait_share", waited / max(seconds, 1e-9))
 
     @property
+    def fit_seconds(self) -> float:
+        """Seconds of training and validation, those before an interruption (up to the last checkpoint) included."""
+        running = 0.0 if self._fit_start is None else time.perf_counter() - self._fit_start
+        return self._fit_before + running
+
+    def state_dict(self) -> dict[str, Any]:
+        """The seconds so far: a resumed run reports those of the whole run."""
+        return {"fit": self.fit_seconds, "train": self.train_seconds, "wait": self.wait_seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the seconds of the interrupted run."""
+        self._fit_before = state_dict["fit"]
+        self.train_seconds, self.wait_seconds = state_dict["train"], state_dict["wait"]
+
+    @property
     def wait_share(self) -> float:
         """Share of the training time so far that was spent waiting for data, 0 to 1."""
         return self.wait_seconds / self.train_seconds if self.train_seconds else 0.0
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Say it."""
+        self._fit_before, self._fit_start = self.fit_seconds, None
         _say(f"Trained for {self.train_seconds:.1f} s, of which {100 * self.wait_share:.1f} % waiting for data.")
 
 

@@ -124,7 +124,9 @@ def test_a_resumed_run_knows_the_best_score_so_far(tmp_path: Path) -> None:
 
 def _trainer(*, fn: TrainerFn = TrainerFn.FITTING, sanity_checking: bool = False, **metrics: float) -> Any:
     logged = {name: torch.tensor(value, dtype=torch.float64) for name, value in metrics.items()}
-    return SimpleNamespace(sanity_checking=sanity_checking, state=SimpleNamespace(fn=fn), callback_metrics=logged)
+    return SimpleNamespace(
+        sanity_checking=sanity_checking, state=SimpleNamespace(fn=fn), callback_metrics=logged, callbacks=[]
+    )
 
 
 def test_a_metric_that_is_not_logged_names_those_that_are(tmp_path: Path) -> None:
