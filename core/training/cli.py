@@ -300,6 +300,8 @@ def main(application: Application, args: Sequence[str] | None = None) -> None:
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module=r"pytorch_lightning\.utilities\._pytree")
     warnings.filterwarnings("ignore", message=".*broadcast_buffers.*deprecated")
+    # A test needs no callback of the training.
+    warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`, callbacks used")
     keep_freed_memory()
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")  # of Lightning's own calls
     try:
