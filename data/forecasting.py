@@ -61,11 +61,11 @@ class ScaledPanel:
 
     panel: Panel
     values: npt.NDArray[np.float32]
-    last_known: Indices
+    last_known: npt.NDArray[np.integer[Any]]
     """For each row, the row of the last known value up to it, or -1 where the series has none yet."""
     calendar: npt.NDArray[np.float32]
     """Calendar features of each different date."""
-    dates: Indices
+    dates: npt.NDArray[np.integer[Any]]
     """For each row, its date's position in `calendar`."""
 
     @classmethod
@@ -77,7 +77,9 @@ class ScaledPanel:
         last_known = np.maximum.accumulate(known)
         last_known[last_known < np.repeat(panel.offsets[:-1], panel.lengths)] = -1
         different, dates = np.unique(panel.timestamps, return_inverse=True)
-        return cls(panel, values, last_known, calendar_features(different, calendar), dates.astype(np.int64))
+        narrow = np.int32 if len(values) < np.iinfo(np.int32).max else np.int64  # large panels feel the difference
+        features = calendar_features(different, calendar)
+        return cls(panel, values, last_known.astype(narrow), features, dates.astype(narrow))
 
     def seasonal_naive(
         self, series: Indices, origins: Indices, *, horizon: int, season: int
@@ -213,8 +215,8 @@ class ForecastingData(PlannedDataModule):
 
     def _read(self) -> Panel:
         if self._panel is None:
-            cache = self.cache_dir or str(cache_folder())
-            self._panel = read_panel(find_data(self.path), self.file, cache_dir=cache, notify=notify)
+            cache_dir = self.cache_dir or str(cache_folder())
+            self._panel = read_panel(find_data(self.path), self.file, cache_dir=cache_dir, notify=notify)
         return self._panel
 
     def setup(self, stage: str) -> None:
@@ -225,10 +227,9 @@ class ForecastingData(PlannedDataModule):
         self.season_length = self.given_season_length or default_season_length(panel.frequency)
         boundaries = split_boundaries(panel, self.split)
         self.train_ends = boundaries[:, 1]
+        self.mean, self.scale = np.zeros(panel.num_series), np.ones(panel.num_series)
         if self.scaling == "standard":
             self.mean, self.scale = fit_standard_scaling(panel, self.train_ends, notify=notify)
-        else:
-            self.mean, self.scale = np.zeros(panel.num_series), np.ones(panel.num_series)
         self.calendar_names = calendar_feature_names(panel.frequency) if self.calendar else []
         scaled = ScaledPanel.of(panel, mean=self.mean, scale=self.scale, calendar=self.calendar_names)
         for position, part in enumerate(PARTS):
@@ -315,12 +316,19 @@ def seasonal_error(panel: Panel, train_ends: Indices, *, season: int) -> npt.NDA
     return errors
 
 
-def newest_windows(panel: Panel, preprocessing: Mapping[str, Any], *, chunk: int = 1024) -> list[ForecastBatch]:
+def newest_windows(
+    panel: Panel,
+    preprocessing: Mapping[str, Any],
+    *,
+    scaling: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]] | None = None,
+    chunk: int = 1024,
+) -> list[ForecastBatch]:
     """The last window of each series of a panel, whose forecast begins after the panel ends.
 
     Args:
         panel: new data of the same frequency.
         preprocessing: of the checkpoint that forecasts.
+        scaling: mean and scale of each series; None: `series_scaling`.
         chunk: windows a batch.
 
     Raises:
@@ -339,7 +347,7 @@ def newest_windows(panel: Panel, preprocessing: Mapping[str, Any], *, chunk: int
             f"{len(short)} of {panel.num_series} series are shorter than the {needed} steps of history that the "
             f"checkpoint needs: {', '.join(short[:5])}. Leave them out or give more history."
         )
-    mean, scale = series_scaling(panel, preprocessing)
+    mean, scale = series_scaling(panel, preprocessing) if scaling is None else scaling
     known = {name: position for position, name in enumerate(preprocessing["series_ids"])}
     scaled = ScaledPanel.of(panel, mean=mean, scale=scale, calendar=preprocessing["calendar"])
     batches = []

@@ -63,6 +63,12 @@ def _figure(rows: int, columns: int, *, width: float, height: float) -> tuple[An
     return figure, axes
 
 
+def _tint(colour: str, lightness: float) -> tuple[float, ...]:
+    """The colour mixed with white; opaque, so that the legend shows what the picture does."""
+    channels = [int(colour[position : position + 2], 16) / 255 for position in (1, 3, 5)]
+    return tuple(channel + (1 - channel) * lightness for channel in channels)
+
+
 def plot_forecasts(examples: Sequence[ForecastExample], path: Path, *, title: str) -> None:
     """History, what came, the forecast with its fan and the seasonal naive, one panel an example."""
     from matplotlib import dates
@@ -99,8 +105,7 @@ def _draw_example(axis: Any, example: ForecastExample) -> None:
                 dates,
                 np.concatenate([start, low]),
                 np.concatenate([start, high]),
-                color=OURS,
-                alpha=0.12,
+                color=_tint(OURS, 0.82 - 0.4 * pair / max(pairs - 1, 1)),
                 linewidth=0,
                 label=f"{100 * share:.0f} % interval" if pairs <= 2 or pair == 0 else None,
             )

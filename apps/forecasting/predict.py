@@ -64,9 +64,9 @@ def forecast_table(module: ForecastingModule, panel: Panel) -> pd.DataFrame:
     horizon = module.preprocessing["horizon"]
     # Files are read to float32; the weights come back in the precision of their run.
     dtype = next(module.parameters()).dtype
-    batches = [batch.in_dtype(dtype) for batch in newest_windows(panel, module.preprocessing)]
-    forecast = forecast_batches(module, batches)
     mean, scale = series_scaling(panel, module.preprocessing)
+    windows = newest_windows(panel, module.preprocessing, scaling=(mean, scale))
+    forecast = forecast_batches(module, [batch.in_dtype(dtype) for batch in windows])
     shown = forecast.in_file_units(torch.from_numpy(mean), torch.from_numpy(scale))
     columns: dict[str, Any] = {
         "unique_id": np.repeat(np.asarray(panel.series_ids, dtype=object), horizon),

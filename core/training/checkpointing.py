@@ -31,6 +31,8 @@ class CheckpointConfig:
     def __post_init__(self) -> None:
         if self.mode not in ("min", "max"):
             raise ValueError(f"checkpoint.mode must be min or max, got {self.mode!r}.")
+        if self.monitor is None and self.mode == "max":
+            raise ValueError("checkpoint.mode does nothing while checkpoint.monitor is null.")
         if self.every_n_steps is not None and self.every_n_steps < 1:
             raise ValueError(f"checkpoint.every_n_steps must be at least 1, got {self.every_n_steps}.")
         if self.every_minutes is not None and self.every_minutes <= 0:

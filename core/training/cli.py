@@ -175,7 +175,7 @@ class ApplicationCLI(LightningCLI):
             if not config.trainer.fast_dev_run:
                 claim_run_dir(self.run_dir, resumed=self.ckpt_path, overwrite=config.overwrite)
         elif config.init_from or config.init_skip:
-            raise ValueError(f"--init_from and --init_skip belong to fit; under {self.subcommand} they do nothing.")
+            raise ValueError(f"--init_from and --init_skip do nothing under {self.subcommand}: they belong to fit.")
         if config.trainer.default_root_dir is not None:
             raise ValueError("trainer.default_root_dir is the run folder here: set --run_dir instead.")
         if isinstance(config.seed_everything, bool) or config.seed_everything < 0:
