@@ -15,7 +15,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from jsonargparse import ArgumentError, Namespace
+from jsonargparse import ArgumentError, Namespace, set_docstring_parse_options
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from lightning_utilities.core.rank_zero import rank_zero_only, rank_zero_warn
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
@@ -233,6 +233,7 @@ class ApplicationCLI(LightningCLI):
         if config.baseline.enabled:
             # Written before as well: whatever happens to the baseline, the run itself is measured.
             self._write(run)
+            self._say("\nThe feed-forward baseline on the same data:")
             run.baseline, run.baseline_metrics = train_baseline(
                 self.application.baseline(model),
                 self.datamodule,
@@ -256,6 +257,10 @@ class ApplicationCLI(LightningCLI):
             "values are not finite), so there is no best.ckpt; last.ckpt is tested instead."
         )
         return self.checkpoints.last_path
+
+    @rank_zero_only
+    def _say(self, message: str) -> None:
+        print(message, flush=True)
 
     @rank_zero_only
     def _write(self, run: FinishedRun) -> None:
@@ -302,6 +307,11 @@ def main(application: Application, args: Sequence[str] | None = None) -> None:
     warnings.filterwarnings("ignore", message=".*broadcast_buffers.*deprecated")
     # A test needs no callback of the training.
     warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`, callbacks used")
+    # Each process logs sums over all of them already, or a share of its own that is meant to be its own.
+    warnings.filterwarnings("ignore", message=".*recommended to use `self.log.*sync_dist=True")
+    if any(argument.endswith("help") for argument in args[1:]):
+        # What every key of a config means; reading it takes a while, and only a subcommand's help shows it.
+        set_docstring_parse_options(attribute_docstrings=True)
     keep_freed_memory()
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")  # of Lightning's own calls
     try:
