@@ -84,7 +84,7 @@ def _run(application: str, config: Path, *, seed: int, folder: Path, commit: str
     start = time.monotonic()
     subprocess.run(command, cwd=ROOT, check=True)
     result = json.loads((ROOT / folder / METRICS_FILE).read_text())
-    # A resumed run knows the seconds of training before the interruption; start-up and test are of this session.
+    # A resumed run knows the seconds of training before the interruption; start-up and test are of this call.
     seconds = max(time.monotonic() - start, result["fit_seconds"])
     result |= {"duration_s": seconds, "commit": commit, "config": fingerprint}
     write_whole(done, json.dumps(result, indent=2) + "\n")
