@@ -34,7 +34,7 @@ class ForecastBatch(NamedTuple):
     """Valid steps first, 0 where missing or padding."""
     observed: Bool[Tensor, "batch time"]
     """True where the value is known."""
-    lengths: Int[Tensor, batch]
+    lengths: Int[Tensor, "batch"]
     """Valid steps of each window."""
     calendar: Float[Tensor, "batch time features"]
     future_calendar: Float[Tensor, "batch horizon features"]
@@ -44,10 +44,10 @@ class ForecastBatch(NamedTuple):
     seasonal_naive: Float[Tensor, "batch naive_horizon"]
     """The value one season before, from the whole past of the series; the baseline beside every evaluation. Without
     columns in training, where nobody asks."""
-    series: Int[Tensor, batch]
-    example: Int[Tensor, batch]
+    series: Int[Tensor, "batch"]
+    example: Int[Tensor, "batch"]
     """Number of the window in its part."""
-    weight: Float[Tensor, batch]
+    weight: Float[Tensor, "batch"]
     """1, or 0 for a filler example that no loss and no metric counts."""
 
     def in_dtype(self, dtype: torch.dtype) -> ForecastBatch:

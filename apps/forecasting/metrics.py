@@ -19,7 +19,7 @@ def forecast_metrics(
     levels: Sequence[float],
     target: Float[Tensor, "batch horizon"],
     counted: Bool[Tensor, "batch horizon"],
-    seasonal_error: Float[Tensor, batch],
+    seasonal_error: Float[Tensor, "batch"],
 ) -> dict[str, SummedLoss]:
     """Metrics of one batch, all in the units of `target`.
 

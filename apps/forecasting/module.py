@@ -28,7 +28,7 @@ class SeriesForecast(NamedTuple):
     median: Float[Tensor, "batch horizon"]
     quantiles: Float[Tensor, "batch horizon levels"] | None
 
-    def in_file_units(self, mean: Float[Tensor, batch], scale: Float[Tensor, batch]) -> SeriesForecast:
+    def in_file_units(self, mean: Float[Tensor, "batch"], scale: Float[Tensor, "batch"]) -> SeriesForecast:
         """Undo the scaling of each series."""
         quantiles = self.quantiles
         if quantiles is not None:
@@ -81,7 +81,7 @@ class ForecastingModule(ApplicationModule):
         """The configured network for data with this preprocessing."""
         return self.network_config.build(DataShape.of(preprocessing), num_outputs=self.head.num_outputs)
 
-    def of_series(self, name: str, series: Int[Tensor, batch]) -> Float[Tensor, batch]:
+    def of_series(self, name: str, series: Int[Tensor, "batch"]) -> Float[Tensor, "batch"]:
         """`mean`, `scale` or `seasonal_error` of the series of each window, in float64 whatever the weights are in."""
         values: Tensor = self.preprocessing[name]
         return values.to(series.device)[series]
@@ -165,23 +165,19 @@ class ForecastingModule(ApplicationModule):
         return values
 
     def predict_step(self, batch: ForecastBatch, batch_idx: int = 0) -> SeriesForecast:
-        """The forecast of a batch in the units of the file.
+        """The forecast of a batch in the units of the data, which `in_file_units` turns into those of the file.
 
         Raises:
             ValueError: from a network with series embeddings, for a series that training did not know.
         """
         assert self.network is not None
         unseen = batch.series < 0
-        if bool(unseen.any()) and _embeds_series(self.network_config):
+        if bool(unseen.any()) and self.network_config.knows_series:
             raise ValueError(
                 f"{int(unseen.sum())} series of the input were not in the training data, and this checkpoint embeds each "
                 "series. Train with network.series_embedding (or series_size) off to forecast new series."
             )
         return self.series_forecast(self(batch))
-
-
-def _embeds_series(config: NetworkConfig) -> bool:
-    return bool(getattr(config, "series_embedding", False) or getattr(config, "series_size", 0))
 
 
 @torch.no_grad()

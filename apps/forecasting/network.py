@@ -64,6 +64,11 @@ class NetworkConfig(ABC):
     window_scaling: WindowScale = "standard"
     """How each window is scaled: none, mean_abs, standard, last or instance_norm."""
 
+    @property
+    def knows_series(self) -> bool:
+        """Whether the network tells the series of its training apart, and so can forecast no other."""
+        return False
+
     @abstractmethod
     def build(self, shape: DataShape, *, num_outputs: int) -> ForecastingNetwork:
         """The network for data of this shape with so many outputs a step."""
@@ -81,10 +86,10 @@ class ForecastingNetwork(nn.Module, ABC):
         context: Float[Tensor, "batch time"],
         *,
         observed: Bool[Tensor, "batch time"],
-        lengths: Int[Tensor, batch],
+        lengths: Int[Tensor, "batch"],
         calendar: Float[Tensor, "batch time features"],
         future_calendar: Float[Tensor, "batch horizon features"],
-        series: Int[Tensor, batch],
+        series: Int[Tensor, "batch"],
     ) -> Forecast:
         """Forecast the steps after each window.
 
@@ -108,10 +113,10 @@ class ForecastingNetwork(nn.Module, ABC):
         values: Float[Tensor, "batch time"],
         *,
         observed: Bool[Tensor, "batch time"],
-        lengths: Int[Tensor, batch],
+        lengths: Int[Tensor, "batch"],
         calendar: Float[Tensor, "batch time features"],
         future: Float[Tensor, "batch horizon features"],
-        series: Int[Tensor, batch],
+        series: Int[Tensor, "batch"],
     ) -> Float[Tensor, "batch horizon outputs"]:
         """Outputs from scaled windows; unobserved values stand as 0."""
 
@@ -166,6 +171,11 @@ class Direct(NetworkConfig):
         if self.series_size < 0:
             raise ValueError(f"network.series_size cannot be negative, got {self.series_size}.")
 
+    @property
+    def knows_series(self) -> bool:
+        """With an embedding of each series."""
+        return self.series_size > 0
+
     def build(self, shape: DataShape, *, num_outputs: int) -> ForecastingNetwork:
         """The network for data of this shape."""
         return DirectNetwork(self, shape=shape, num_outputs=num_outputs)
@@ -194,10 +204,10 @@ class DirectNetwork(ForecastingNetwork):
         values: Float[Tensor, "batch time"],
         *,
         observed: Bool[Tensor, "batch time"],
-        lengths: Int[Tensor, batch],
+        lengths: Int[Tensor, "batch"],
         calendar: Float[Tensor, "batch time features"],
         future: Float[Tensor, "batch horizon features"],
-        series: Int[Tensor, batch],
+        series: Int[Tensor, "batch"],
     ) -> Float[Tensor, "batch horizon outputs"]:
         """Outputs from scaled windows."""
         inputs = [values.unsqueeze(-1), calendar]
@@ -238,6 +248,11 @@ class Segment(NetworkConfig):
                 "network.segment_size must be at least 1 and network.hidden_size even, "
                 f"got {self.segment_size} and {self.hidden_size}."
             )
+
+    @property
+    def knows_series(self) -> bool:
+        """With an embedding of each series."""
+        return self.series_embedding
 
     def build(self, shape: DataShape, *, num_outputs: int) -> ForecastingNetwork:
         """The network for data of this shape."""
@@ -281,10 +296,10 @@ class SegmentNetwork(ForecastingNetwork):
         values: Float[Tensor, "batch time"],
         *,
         observed: Bool[Tensor, "batch time"],
-        lengths: Int[Tensor, batch],
+        lengths: Int[Tensor, "batch"],
         calendar: Float[Tensor, "batch time features"],
         future: Float[Tensor, "batch horizon features"],
-        series: Int[Tensor, batch],
+        series: Int[Tensor, "batch"],
     ) -> Float[Tensor, "batch horizon outputs"]:
         """Outputs from scaled windows."""
         num_segments = -(-lengths // self.segment_size)
@@ -298,7 +313,7 @@ class SegmentNetwork(ForecastingNetwork):
         return steps[:, : self.horizon]
 
     def _segments(
-        self, values: Float[Tensor, "batch time"], lengths: Int[Tensor, batch], num_segments: Int[Tensor, batch]
+        self, values: Float[Tensor, "batch time"], lengths: Int[Tensor, "batch"], num_segments: Int[Tensor, "batch"]
     ) -> Float[Tensor, "batch segments size"]:
         """Cut so that the last segment ends with the window; a shorter first one is filled with 0 on its left."""
         num_steps = -(-values.shape[1] // self.segment_size) * self.segment_size
@@ -309,7 +324,7 @@ class SegmentNetwork(ForecastingNetwork):
         return aligned.view(len(values), -1, self.segment_size)
 
     def _decode(
-        self, hidden: Float[Tensor, "batch hidden"], series: Int[Tensor, batch]
+        self, hidden: Float[Tensor, "batch hidden"], series: Int[Tensor, "batch"]
     ) -> Float[Tensor, "batch segments hidden"]:
         weights = CellWeights(*(getattr(self.recurrent, f"{name}_l0") for name in CellWeights._fields))
         half = self.position.shape[1]
@@ -356,10 +371,10 @@ class FeedForwardNetwork(ForecastingNetwork):
         values: Float[Tensor, "batch time"],
         *,
         observed: Bool[Tensor, "batch time"],
-        lengths: Int[Tensor, batch],
+        lengths: Int[Tensor, "batch"],
         calendar: Float[Tensor, "batch time features"],
         future: Float[Tensor, "batch horizon features"],
-        series: Int[Tensor, batch],
+        series: Int[Tensor, "batch"],
     ) -> Float[Tensor, "batch horizon outputs"]:
         """Outputs from scaled windows, aligned so that they end at the same input."""
         inputs = [self._aligned(values, lengths), future[:, 0]]
@@ -369,7 +384,7 @@ class FeedForwardNetwork(ForecastingNetwork):
         return outputs.view(len(values), self.horizon, -1)
 
     def _aligned(
-        self, values: Float[Tensor, "batch time"], lengths: Int[Tensor, batch]
+        self, values: Float[Tensor, "batch time"], lengths: Int[Tensor, "batch"]
     ) -> Float[Tensor, "batch context"]:
         source = torch.arange(self.context, device=values.device) - (self.context - lengths).unsqueeze(1)
         return values.gather(1, source.clamp(0, values.shape[1] - 1)).masked_fill(source < 0, 0.0)

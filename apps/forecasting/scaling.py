@@ -21,8 +21,8 @@ class ScaledWindow(NamedTuple):
     """A window in its own units: value = (original - location) / scale."""
 
     values: Float[Tensor, "batch time"]
-    location: Float[Tensor, batch]
-    scale: Float[Tensor, batch]
+    location: Float[Tensor, "batch"]
+    scale: Float[Tensor, "batch"]
 
 
 class WindowScaling(nn.Module):
@@ -52,7 +52,7 @@ class WindowScaling(nn.Module):
         self,
         context: Float[Tensor, "batch time"],
         observed: Bool[Tensor, "batch time"],
-        lengths: Int[Tensor, batch],
+        lengths: Int[Tensor, "batch"],
     ) -> ScaledWindow:
         """Scale windows; what is not observed comes out as 0."""
         present = observed & valid_steps(lengths, context.shape[1])
@@ -63,7 +63,7 @@ class WindowScaling(nn.Module):
 
     def _statistics(
         self, values: Float[Tensor, "batch time"], present: Bool[Tensor, "batch time"]
-    ) -> tuple[Float[Tensor, batch], Float[Tensor, batch]]:
+    ) -> tuple[Float[Tensor, "batch"], Float[Tensor, "batch"]]:
         count = present.sum(dim=1).clamp(min=1).to(values.dtype)
         zero, one = torch.zeros_like(count), torch.ones_like(count)
         if self.kind == "none":

@@ -69,7 +69,7 @@ def train_baseline(
     data.start_at(0, 0)  # type: ignore[attr-defined]  # the run itself may have been resumed
     resume = str(checkpoints.last_path) if checkpoints.last_path.is_file() else None
     trainer.fit(module, datamodule=data, ckpt_path=resume)
-    return module, test_metrics(trainer, module, data, checkpoints.best_path)
+    return module, test_metrics(trainer, module, data, checkpoints.tested_path())
 
 
 def test_metrics(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytorch_lightning as pl
+from lightning_utilities.core.rank_zero import rank_zero_warn
 from pytorch_lightning.callbacks import Checkpoint, EarlyStopping
 from pytorch_lightning.trainer.states import TrainerFn
 
@@ -71,6 +72,25 @@ class RunCheckpoints(Checkpoint):
     def best_path(self) -> Path:
         """The checkpoint to use."""
         return self.folder / "best.ckpt"
+
+    def tested_path(self) -> Path:
+        """The checkpoint that stands for the run: the best, or said aloud the last where nothing was validated.
+
+        Raises:
+            ValueError: where there is neither.
+        """
+        if self.best_path.is_file():
+            return self.best_path
+        if not self.last_path.is_file():
+            raise ValueError(
+                f"There was nothing left to train, and {self.folder} holds no checkpoint to test. Resume a finished run in "
+                "its own folder, or raise trainer.max_epochs."
+            )
+        rank_zero_warn(
+            f"No validation has improved {self.config.monitor} (training ended before the first one, or its values are "
+            "not finite), so there is no best.ckpt; last.ckpt is tested instead."
+        )
+        return self.last_path
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Note whether the monitored metric has improved."""

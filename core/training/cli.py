@@ -17,7 +17,7 @@ import pytorch_lightning as pl
 import torch
 from jsonargparse import ArgumentError, Namespace, set_docstring_parse_options
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from lightning_utilities.core.rank_zero import rank_zero_only, rank_zero_warn
+from lightning_utilities.core.rank_zero import rank_zero_only
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 
 from core.training.allocator import keep_freed_memory
@@ -220,7 +220,7 @@ class ApplicationCLI(LightningCLI):
             model,
             self.datamodule,
             self.run_dir,
-            test_metrics(self.trainer, model, self.datamodule, self._tested_checkpoint()),
+            test_metrics(self.trainer, model, self.datamodule, self.checkpoints.tested_path()),
             facts={
                 "seed": config.seed_everything,
                 "fit_seconds": round(self.throughput.fit_seconds, 2),
@@ -243,20 +243,6 @@ class ApplicationCLI(LightningCLI):
                 run_dir=self.run_dir,
             )
         self._report(run)
-
-    def _tested_checkpoint(self) -> Path:
-        if self.checkpoints.best_path.is_file():
-            return self.checkpoints.best_path
-        if not self.checkpoints.last_path.is_file():
-            raise ValueError(
-                f"There was nothing left to train, and {self.checkpoints.folder} holds no checkpoint to test. Resume a "
-                "finished run in its own folder, or raise trainer.max_epochs."
-            )
-        rank_zero_warn(
-            f"No validation has improved {self.checkpoints.config.monitor} (training ended before the first one, or its "
-            "values are not finite), so there is no best.ckpt; last.ckpt is tested instead."
-        )
-        return self.checkpoints.last_path
 
     @rank_zero_only
     def _say(self, message: str) -> None:

@@ -87,8 +87,10 @@ def test_a_run_without_a_validation_is_tested_and_says_so(
     fit: Callable[..., None], tmp_path: Path, settings: list[str]
 ) -> None:
     with pytest.warns(UserWarning, match=r"no best\.ckpt; last\.ckpt is tested"):
-        fit(tmp_path / "run", *settings)
-    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["metrics"]
+        fit(tmp_path / "run", *settings, "--baseline.enabled", "true")
+    written = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert written["metrics"]
+    assert "feed_forward" in written["baselines"]
 
 
 def test_an_empty_test_publishes_nothing(
