@@ -111,7 +111,7 @@ def align(rows: Rows, *, frequency: str | None, fill: Fill, notify: Callable[[st
         date = steps_after(rows.timestamps[row], found, num_steps=1)[0]
         raise ValueError(
             f"{rows.table.place(int(rows.file_rows[row]))}: after this row {rows.name(row)} has none for {show(date)}; "
-            f"{total} ({origin}). Add the rows, or set fill: missing (unknown), previous (as the row before) or zero."
+            f"{total} ({origin}). Add the rows, or set data.file.fill: missing (unknown), previous (as the row before) or zero."
         )
     notify(f"{rows.table.path}: {total}; filled in with {fill!r}.")
     offsets = np.concatenate([[0], np.cumsum(new_lengths)]).astype(np.int64)
@@ -149,7 +149,7 @@ def _check_one_frequency(rows: Rows, places: Positions, origin: str) -> None:
         raise ValueError(
             f"{rows.table.place(int(rows.file_rows[row]))}: {rows.name(row)} has {show(rows.timestamps[row])}, but "
             f"{origin} and has no such date.{regular} All series must have one frequency: correct the date, "
-            f"set frequency, or split the file."
+            f"set data.file.frequency, or split the file."
         )
     steps, _ = within_series_steps(places.steps.astype("datetime64[s]"), rows.offsets)
     shortest = np.full(len(rows.series_names), np.iinfo(np.int64).max)
@@ -160,7 +160,7 @@ def _check_one_frequency(rows: Rows, places: Positions, origin: str) -> None:
         at = int(coarser[0])
         raise ValueError(
             f"{rows.table.path}: {rows.series_names[at]} steps by {describe_seconds(int(seconds[series == at].min()))} "
-            f"or more, but {origin}. All series must have one frequency: set frequency, or split the file."
+            f"or more, but {origin}. All series must have one frequency: set data.file.frequency, or split the file."
         )
 
 
@@ -169,11 +169,11 @@ def _no_frequency_message(rows: Rows) -> str:
     if longest < 3:
         return (
             f"{rows.table.path}: the longest series has {longest} {'row' if longest == 1 else 'rows'}, and a frequency "
-            f"shows in 3 at least. Set frequency, for example 'D' (daily) or 'MS' (first of the month)."
+            f"shows in 3 at least. Set data.file.frequency, for example 'D' (daily) or 'MS' (first of the month)."
         )
     at = int(np.diff(rows.offsets).argmax())
     first = rows.timestamps[rows.offsets[at] : rows.offsets[at] + 3]
     return (
         f"{rows.table.path}: the dates of {rows.series_names[at]} ({', '.join(show(date) for date in first)} ...) "
-        f"follow no known frequency. Set frequency, for example 'D' (daily) or 'MS' (first of the month)."
+        f"follow no known frequency. Set data.file.frequency, for example 'D' (daily) or 'MS' (first of the month)."
     )

@@ -13,7 +13,7 @@ from jaxtyping import Float64, Int64, Shaped
 
 from data.panel_table import Table, known_texts
 
-_ISO_HELP = "Dates must be ISO 8601 (2013-02-28 or 2013-02-28T14:00). Set date_format for another form."
+_ISO_HELP = "Dates must be ISO 8601 (2013-02-28 or 2013-02-28T14:00). Set data.file.date_format for another form."
 # Forms that can mean one date only, brought into the one that Arrow reads: 2012/1/1 0:00, 20120101, 2012-01.
 _TO_ISO = (
     (r"^(\d{4})/(\d{1,2})$", r"\1-\2"),
@@ -106,7 +106,7 @@ def read_dates(
         if not (kinds.is_timestamp(column.type) or kinds.is_date(column.type)):
             raise ValueError(
                 f"{table.path}: column {name!r} holds {column.type}, but must hold timestamps or text. "
-                f"Set date_column if the dates are in another one."
+                f"Set data.file.date_column if the dates are in another one."
             )
         if date_format is not None:
             raise ValueError(
@@ -206,10 +206,10 @@ def _date_message(table: Table, name: str, texts: Any) -> str:
     if re.match(r"\s*\d{1,2}[/.-]\d{1,2}[/.-]\d{2,4}", text):
         return (
             f"{where} {text!r}, which may begin with the day or with the month. "
-            f"Set date_format: '%d/%m/%Y' or '%m/%d/%Y', with the marks and the time of day as in the file."
+            f"Set data.file.date_format: '%d/%m/%Y' or '%m/%d/%Y', with the marks and the time of day as in the file."
         )
     if re.fullmatch(r"\s*\d{4}\s*", text):
-        return f"{where} {text!r}, which may be a year or a count. If it is a year, set date_format: '%Y'."
+        return f"{where} {text!r}, which may be a year or a count. If it is a year, set data.file.date_format: '%Y'."
     return f"{where} {text!r}, which is no date.\n{_ISO_HELP}"
 
 

@@ -68,7 +68,7 @@ class PanelFileConfig:
         if layout == "long" and self.columns is not None:
             raise ValueError(
                 f"columns ({', '.join(self.columns)}) names the series of a wide file, but the layout is long, where "
-                f"{self.id_column!r} does. Leave columns out, or set layout: wide."
+                f"{self.id_column!r} does. Leave columns out, or set data.file.layout: wide."
             )
         if layout == "wide":
             for key, value, default in (
@@ -152,7 +152,7 @@ def _read_wide(table: Table, config: PanelFileConfig, notify: Callable[[str], No
     date_column = _wide_date_column(table, config)
     series_ids = _wide_series(table, config, date_column, notify)
     timestamps = read_dates(table, date_column, date_format=config.date_format, notify=notify)
-    hint = "" if config.columns is not None else " If the column is no series, set columns to those that are."
+    hint = "" if config.columns is not None else " If the column is no series, set data.file.columns to those that are."
     columns = [read_numbers(table, name, hint=hint) for name in series_ids]
     order = _order(np.zeros(len(timestamps), np.int64), timestamps)
     if order is not None:

@@ -43,7 +43,7 @@ class Table:
                 hint = " The file seems to be separated by another mark than a comma: write it with commas."
             raise ValueError(
                 f"{self.path}: column {name!r} is missing. There are: {', '.join(map(repr, there))}. "
-                f"Set {key} to the right one.{hint}"
+                f"Set data.file.{key} to the right one.{hint}"
             )
 
     def is_text(self, name: str) -> bool:

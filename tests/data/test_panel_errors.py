@@ -283,8 +283,8 @@ class TestCalendar:
 
     @pytest.mark.parametrize("rows", [GOOD[:15], GOOD[:30]])
     def test_series_too_short_for_a_frequency(self, refused: Refused, rows: str) -> None:
-        holds(refused(HEAD + rows), f"longest series has {rows.count(chr(10))} row", "Set frequency")
+        holds(refused(HEAD + rows), f"longest series has {rows.count(chr(10))} row", "Set data.file.frequency")
 
     def test_dates_that_follow_no_frequency(self, refused: Refused) -> None:
         message = refused("date,x\n2012-01-03,1\n2012-02-15,1\n2012-03-01,1\n2012-03-19,1\n")
-        holds(message, "no known frequency", "2012-02-15", "Set frequency")
+        holds(message, "no known frequency", "2012-02-15", "Set data.file.frequency")
