@@ -3,17 +3,19 @@
 import torch
 from torch import nn
 
-from core.nn.cells import NUM_GATES, CellKind, CellWeights
+from core.nn.cells import NUM_GATES, CellKind, CellWeights, InputWeights, NormWeights
 
-_FORGET_GATE = 1  # in PyTorch's order: input, forget, candidate, output
+# Where the forget gate stands among the gates.
+_FORGET_GATE: dict[CellKind, int] = {"lstm": 1, "min_lstm": 0}
 
 
 @torch.no_grad()
-def initialise_cell_(weights: CellWeights, *, kind: CellKind) -> None:
-    """Fill one layer's weights in place: orthogonal recurrent, Xavier input, zero biases, an LSTM's forget gate open.
+def initialise_cell_(weights: CellWeights | InputWeights, *, kind: CellKind, norm: NormWeights | None = None) -> None:
+    """Fill one layer's weights in place: orthogonal recurrent, Xavier input, zero biases, a forget gate open.
 
     Each gate is drawn as a matrix of its own: the stacked matrix has the wrong fan-out for Xavier and no orthogonal
-    columns per gate. The forget bias is 1 in total (the input bias 1, the recurrent one 0), for they are added.
+    columns per gate. The forget bias is 1 in total (the input bias 1, the recurrent one 0), for they are added. Gains
+    start at 1.
     Sources: Saxe et al., "Exact solutions to the nonlinear dynamics of learning in deep linear neural networks", ICLR
     2014; Glorot & Bengio, "Understanding the difficulty of training deep feedforward neural networks", AISTATS 2010,
     eq. 16; Jozefowicz et al., "An Empirical Exploration of Recurrent Network Architectures", ICML 2015, section 2.2.
@@ -21,9 +23,16 @@ def initialise_cell_(weights: CellWeights, *, kind: CellKind) -> None:
     num_gates = NUM_GATES[kind]
     for gate in weights.weight_ih.chunk(num_gates):
         nn.init.xavier_uniform_(gate)
-    for gate in weights.weight_hh.chunk(num_gates):
-        nn.init.orthogonal_(gate)
     weights.bias_ih.zero_()
-    weights.bias_hh.zero_()
-    if kind == "lstm":
-        weights.bias_ih.chunk(num_gates)[_FORGET_GATE].fill_(1.0)
+    if isinstance(weights, CellWeights):
+        for gate in weights.weight_hh.chunk(num_gates):
+            nn.init.orthogonal_(gate)
+        weights.bias_hh.zero_()
+    if kind in _FORGET_GATE:
+        weights.bias_ih.chunk(num_gates)[_FORGET_GATE[kind]].fill_(1.0)
+    if norm is not None:
+        for gain in (norm.gain_ih, norm.gain_hh, norm.gain_cell):
+            if gain is not None:
+                gain.fill_(1.0)
+        if norm.bias_cell is not None:
+            norm.bias_cell.zero_()

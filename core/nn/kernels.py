@@ -1,34 +1,229 @@
-"""One recurrent layer in one direction over a dense, time-major block: the fastest way each cell has."""
+"""One recurrent layer in one direction over a planned batch: the fastest way each cell has on each device."""
 
 from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
 
-from core.nn.cells import Activation, CellKind, CellWeights, Reset, gru_update, rnn_update
+from core.nn.cells import (
+    Activation,
+    CellKind,
+    CellWeights,
+    InputWeights,
+    NormWeights,
+    Reset,
+    gru_update,
+    lstm_update,
+    min_gru_gates,
+    min_lstm_gates,
+    normalise,
+    rnn_update,
+)
+from core.nn.parallel_scan import parallel_scan
+from core.nn.products import linear
+from core.nn.ragged import RaggedPlan, is_traced
+from core.nn.recurrent_config import MIN_KINDS, RecurrentConfig
+from core.nn.scan import Zoneout, scan, scan_cell
 
-_STEPPED: dict[CellKind, Activation] = {"rnn_sigmoid": "sigmoid"}
+Method = Literal["fused", "scan", "parallel", "steps"]
 
 
-def is_stepped(kind: CellKind, *, reset: Reset) -> bool:
-    """Whether PyTorch has no kernel for this cell, so that a loop over time must run it."""
-    return kind in _STEPPED or (kind == "gru" and reset == "before")
+class LayerWeights(NamedTuple):
+    """All weights of one layer in one direction."""
+
+    cell: CellWeights | InputWeights
+    norm: NormWeights | None = None
 
 
-def run_layer(
-    inputs: Float[Tensor, "time batch features"],
+class LayerRun(NamedTuple):
+    """What one layer in one direction gives: outputs in the flat layout, last states in the batch's order."""
+
+    outputs: Float[Tensor, "flat hidden"]
+    hidden: Float[Tensor, "batch hidden"]
+    cell: Float[Tensor, "batch hidden"] | None
+
+
+def choose_method(config: RecurrentConfig, *, like: Tensor) -> Method:
+    """How layers of this configuration run on tensors like this one.
+
+    fused: PyTorch's kernel of the whole sequence. scan: a loop with a hand-written backward. parallel: a scan in
+    logarithmically many passes. steps: a loop of plain operations, which a compiler or exporter can read.
+    """
+    on_cpu = like.device.type == "cpu"
+    if config.kind in MIN_KINDS:
+        return "scan" if on_cpu and not is_traced() else "parallel"
+    if is_traced():
+        return "fused" if has_kernel(config) else "steps"
+    if not on_cpu:
+        return "fused" if has_kernel(config) else "scan"
+    # On CPU PyTorch fuses the LSTM alone, through oneDNN, and not in float64.
+    fuses = config.kind == "lstm" and like.dtype != torch.float64 and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return "fused" if has_kernel(config) and fuses else "scan"
+
+
+def has_kernel(config: RecurrentConfig) -> bool:
+    """Whether PyTorch has a kernel of the whole sequence for this cell (not: whether it is a fast one)."""
+    return (
+        config.kind in ("rnn_tanh", "rnn_relu", "lstm", "gru")
+        and not (config.layer_norm or config.zoneout or config.zoneout_cell)
+        and config.reset != "before"
+    )
+
+
+def run_direction(
+    sequence: Float[Tensor, "flat features"],
     *,
-    kind: CellKind,
-    reset: Reset,
+    plan: RaggedPlan,
+    method: Method,
+    config: RecurrentConfig,
+    weights: LayerWeights,
     hidden: Float[Tensor, "batch hidden"],
     cell: Float[Tensor, "batch hidden"] | None,
-    weights: CellWeights,
-) -> tuple[Float[Tensor, "time batch hidden"], Float[Tensor, "batch hidden"], Float[Tensor, "batch hidden"] | None]:
-    """Outputs of every step, and hidden and cell state after the last."""
-    if is_stepped(kind, reset=reset):
-        return _run_steps(inputs, kind=kind, reset=reset, hidden=hidden, weights=weights)
+    training: bool,
+) -> LayerRun:
+    """One layer in one direction, from the state before the first step."""
+    hidden = hidden.index_select(0, plan.order)
+    cell = None if cell is None else cell.index_select(0, plan.order)
+    if method == "fused":
+        assert isinstance(weights.cell, CellWeights)
+        return _run_blocks(sequence, plan=plan, kind=config.kind, weights=weights.cell, hidden=hidden, cell=cell)
+    projected = _project(sequence, kind=config.kind, weights=weights)
+    if method == "parallel":
+        outputs, cells = _run_parallel(projected, config=config, plan=plan, hidden=hidden), None
+    elif method == "scan":
+        outputs, cells = scan(
+            projected,
+            cell_type=scan_cell(config.kind, reset=config.reset or "after", layer_norm=config.layer_norm),
+            num_rows=plan.num_rows,
+            hidden=hidden,
+            cell=cell,
+            parameters=_recurrent_parameters(weights),
+            zoneout=_draw_zoneout(config, like=projected, training=training),
+        )
+    else:
+        outputs, cells = _run_steps(
+            projected, plan=plan, config=config, weights=weights, hidden=hidden, cell=cell, training=training
+        )
+    last_cell = None if cells is None else cells.index_select(0, plan.last)
+    return LayerRun(outputs, outputs.index_select(0, plan.last), last_cell)
+
+
+def _project(sequence: Tensor, *, kind: CellKind, weights: LayerWeights) -> Tensor:
+    """`core.nn.cells.project` of every step at once, by the fast product."""
+    if weights.norm is None:
+        return linear(sequence, weights.cell.weight_ih, weights.cell.bias_ih)
+    product = linear(sequence, weights.cell.weight_ih)
+    return normalise(product, kind=kind, gain=weights.norm.gain_ih, bias=weights.cell.bias_ih)
+
+
+def _recurrent_parameters(weights: LayerWeights) -> list[Tensor]:
+    if isinstance(weights.cell, InputWeights):
+        return []
+    parameters = [weights.cell.weight_hh, weights.cell.bias_hh]
+    if weights.norm is not None:
+        parameters += [tensor for tensor in weights.norm[1:] if tensor is not None]
+    return parameters
+
+
+def _draw_zoneout(config: RecurrentConfig, *, like: Tensor, training: bool) -> Zoneout:
+    def draw(probability: float) -> Tensor | float | None:
+        if probability == 0.0:
+            return None
+        if not training:
+            return probability  # in evaluation every unit keeps the expected share of its old value
+        shape = (like.shape[0], config.hidden_size)
+        return torch.bernoulli(torch.full(shape, probability, dtype=like.dtype, device=like.device))
+
+    return Zoneout(draw(config.zoneout), draw(config.zoneout_cell))
+
+
+def _run_parallel(projected: Tensor, *, config: RecurrentConfig, plan: RaggedPlan, hidden: Tensor) -> Tensor:
+    gate, candidate = (min_gru_gates if config.kind == "min_gru" else min_lstm_gates)(projected)
+    num_steps = plan.blocks[0].stop  # without a look at the lengths the plan is one rectangle
+    decays, additions = (part.reshape(num_steps, -1, config.hidden_size) for part in (1 - gate, gate * candidate))
+    return parallel_scan(decays, additions, first=hidden).flatten(0, 1)
+
+
+def _run_steps(
+    projected: Tensor,
+    *,
+    plan: RaggedPlan,
+    config: RecurrentConfig,
+    weights: LayerWeights,
+    hidden: Tensor,
+    cell: Tensor | None,
+    training: bool,
+) -> tuple[Tensor, Tensor | None]:
+    assert isinstance(weights.cell, CellWeights)
+    num_rows = plan.num_rows
+    keep = [
+        torch.split(share, num_rows) if isinstance(share, Tensor) else [share] * len(num_rows)
+        for share in _draw_zoneout(config, like=projected, training=training)
+    ]
+    outputs, cells = [], []
+    for step, keep_hidden, keep_cell in zip(torch.split(projected, num_rows), *keep, strict=True):
+        new_hidden, new_cell = _update(step, config=config, weights=weights, hidden=hidden, cell=cell)
+        hidden = new_hidden if keep_hidden is None else torch.lerp(new_hidden, hidden, keep_hidden)
+        if new_cell is not None and cell is not None:
+            cell = new_cell if keep_cell is None else torch.lerp(new_cell, cell, keep_cell)
+            cells.append(cell)
+        outputs.append(hidden)
+    return torch.cat(outputs), torch.cat(cells) if cells else None
+
+
+def _update(
+    step: Tensor, *, config: RecurrentConfig, weights: LayerWeights, hidden: Tensor, cell: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    assert isinstance(weights.cell, CellWeights)
+    if config.kind == "lstm":
+        assert cell is not None
+        return lstm_update(step, hidden=hidden, cell=cell, weights=weights.cell, norm=weights.norm)
+    if config.kind == "gru":
+        reset: Reset = config.reset or "after"
+        return gru_update(step, hidden=hidden, weights=weights.cell, reset=reset, norm=weights.norm), None
+    activation: Activation = _ACTIVATION[config.kind]
+    return rnn_update(step, hidden=hidden, weights=weights.cell, activation=activation), None
+
+
+_ACTIVATION: dict[CellKind, Activation] = {"rnn_tanh": "tanh", "rnn_sigmoid": "sigmoid", "rnn_relu": "relu"}
+
+
+def _run_blocks(
+    sequence: Tensor, *, plan: RaggedPlan, kind: CellKind, weights: CellWeights, hidden: Tensor, cell: Tensor | None
+) -> LayerRun:
+    """PyTorch's kernel over each block, the state handed from block to block."""
+    column = padding_weights(kind, weight_ih=weights.weight_ih) if plan.has_padding else None
+    if column is not None:
+        padding = (~plan.valid).unsqueeze(-1).to(sequence.dtype)
+        sequence = torch.cat([sequence, padding], dim=-1)
+        weights = weights._replace(weight_ih=torch.cat([weights.weight_ih, column], dim=-1))
+    outputs: list[Tensor] = []
+    ended: list[Tensor] = []
+    # One split instead of a slice a block: each slice's backward would fill the whole layout.
+    for block, rows in zip(plan.blocks, torch.split(sequence, [block.size for block in plan.blocks]), strict=True):
+        if cell is not None:
+            ended.append(cell[block.num_rows :])
+            cell = cell[: block.num_rows]
+        block_outputs, hidden, cell = _run_block(
+            rows.reshape(block.stop - block.start, block.num_rows, -1),
+            kind=kind,
+            weights=weights,
+            hidden=hidden[: block.num_rows],
+            cell=cell,
+        )
+        outputs.append(block_outputs.flatten(0, 1))
+    flat = torch.cat(outputs) if len(outputs) > 1 else outputs[0]
+    if cell is not None:
+        # Rows end from the last to the first: longest sequences stay until the last block.
+        cell = torch.cat([cell, *reversed(ended)]).index_select(0, plan.rank)
+    return LayerRun(flat, flat.index_select(0, plan.last), cell)
+
+
+def _run_block(
+    inputs: Tensor, *, kind: CellKind, weights: CellWeights, hidden: Tensor, cell: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor | None]:
     outputs, last_hidden, last_cell = run_stack(
         inputs,
         kind=kind,
@@ -84,26 +279,6 @@ def _compact(weights: Sequence[CellWeights]) -> list[Tensor]:
     ]
     matrices, biases = views[: 2 * len(weights)], views[2 * len(weights) :]
     return [t for i in range(len(weights)) for t in (*matrices[2 * i : 2 * i + 2], *biases[2 * i : 2 * i + 2])]
-
-
-def _run_steps(
-    inputs: Float[Tensor, "time batch features"],
-    *,
-    kind: CellKind,
-    reset: Reset,
-    hidden: Float[Tensor, "batch hidden"],
-    weights: CellWeights,
-) -> tuple[Float[Tensor, "time batch hidden"], Float[Tensor, "batch hidden"], None]:
-    # One product for all steps: only the recurrent one has to wait for the step before.
-    projected = F.linear(inputs, weights.weight_ih, weights.bias_ih)
-    outputs = []
-    for step in projected.unbind(0):
-        if kind == "gru":
-            hidden = gru_update(step, hidden=hidden, weights=weights, reset=reset)
-        else:
-            hidden = rnn_update(step, hidden=hidden, weights=weights, activation=_STEPPED[kind])
-        outputs.append(hidden)
-    return torch.stack(outputs), hidden, None
 
 
 def padding_weights(kind: CellKind, *, weight_ih: Float[Tensor, "gated features"]) -> Float[Tensor, "gated 1"] | None:

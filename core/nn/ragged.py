@@ -40,6 +40,8 @@ class RaggedPlan(NamedTuple):
     blocks: tuple[Block, ...]
     has_padding: bool
     """False when every row of every block is known to be a valid step."""
+    is_dense: bool
+    """True when every step of the padded batch is known to be valid: then both layouts differ by a transposition."""
     order: Int[Tensor, "batch"]
     """The batch's sequences, longest first where the plan has more than one block."""
     rank: Int[Tensor, "batch"]
@@ -55,18 +57,29 @@ class RaggedPlan(NamedTuple):
     last: Int[Tensor, "batch"]
     """The flat row of each sequence's last valid step; any row for a sequence of length 0."""
 
+    @property
+    def num_rows(self) -> list[int]:
+        """Rows of each time step, never growing."""
+        return [block.num_rows for block in self.blocks for _ in range(block.start, block.stop)]
+
     def gather(self, inputs: Float[Tensor, "batch time features"]) -> Float[Tensor, "flat features"]:
         """Into the flat layout, zeros in what padding is left."""
+        if self.is_dense:
+            return inputs.transpose(0, 1).flatten(0, 1)
         rows = inputs.flatten(0, 1)
         return permute_rows(rows, self.source, self.valid, inverse=self.target, inverse_mask=self.steps)
 
     def scatter(self, flat: Float[Tensor, "flat features"], *, num_steps: int) -> Float[Tensor, "batch time features"]:
         """Back into the padded batch, zeros in the padding."""
+        if self.is_dense:
+            return flat.reshape(num_steps, -1, flat.shape[-1]).transpose(0, 1)
         rows = permute_rows(flat, self.target, self.steps, inverse=self.source, inverse_mask=self.valid)
         return rows.reshape(-1, num_steps, rows.shape[-1])
 
     def reverse(self, flat: Float[Tensor, "flat features"]) -> Float[Tensor, "flat features"]:
         """Each sequence back to front."""
+        if self.is_dense:
+            return flat.reshape(self.blocks[0].stop, -1, flat.shape[-1]).flip(0).flatten(0, 1)
         return permute_rows(flat, self.mirror, None, inverse=self.mirror, inverse_mask=None)
 
 
@@ -129,16 +142,22 @@ def permute_rows(
     return permuted
 
 
-def cut_blocks(lengths: Sequence[int], *, block_cost: float) -> tuple[Block, ...]:
+def cut_blocks(lengths: Sequence[int], *, block_cost: float | None) -> tuple[Block, ...]:
     """The cheapest blocks for these lengths, at a cost of steps x rows each plus `block_cost` (in steps x rows).
 
     Cuts fall on lengths that occur: between two of them no row ends, and a cut gains nothing. A dynamic programme
-    chooses among them.
+    chooses among them; where a cut costs nothing (None), all are made and no padding is left.
     """
     descending = sorted(lengths, reverse=True)
     ends = sorted({length for length in descending if length > 0})
     if not ends:
         return ()
+    if block_cost is None:
+        starts = [0, *ends[:-1]]
+        return tuple(
+            Block(start, stop, sum(length > start for length in descending))
+            for start, stop in zip(starts, ends, strict=True)
+        )
     if len(ends) > _MAX_CANDIDATES:
         ends = [ends[(i + 1) * len(ends) // _MAX_CANDIDATES - 1] for i in range(_MAX_CANDIDATES)]
     starts = [0, *ends[:-1]]
@@ -160,6 +179,12 @@ def cut_blocks(lengths: Sequence[int], *, block_cost: float) -> tuple[Block, ...
     return tuple(reversed(blocks))
 
 
+def plan_dense(batch_size: int, *, num_steps: int, device: torch.device) -> RaggedPlan:
+    """One block over a batch in which every step is valid."""
+    full = torch.full((batch_size,), num_steps, dtype=torch.int64, device=device)
+    return plan_rectangle(full, num_steps=num_steps)._replace(has_padding=False, is_dense=True)
+
+
 def plan_rectangle(lengths: Int[Tensor, "batch"], *, num_steps: int) -> RaggedPlan:
     """One block over the whole padded batch, made without looking at the lengths: for GPUs, compilers and exporters."""
     order = torch.arange(lengths.shape[0], device=lengths.device)
@@ -167,8 +192,8 @@ def plan_rectangle(lengths: Int[Tensor, "batch"], *, num_steps: int) -> RaggedPl
     return _plan(lengths, num_steps=num_steps, blocks=blocks, order=order, rank=order, has_padding=True)
 
 
-def plan_blocks(lengths: Int[Tensor, "batch"], *, num_steps: int, block_cost: float) -> RaggedPlan:
-    """The cheapest blocks for these lengths, which are read: for CPU tensors, where that costs nothing."""
+def plan_blocks(lengths: Int[Tensor, "batch"], *, num_steps: int, block_cost: float | None) -> RaggedPlan:
+    """The cheapest blocks for these lengths (`cut_blocks`), which are read: for CPU tensors, where that costs nothing."""
     values: list[int] = lengths.tolist()
     blocks = cut_blocks(values, block_cost=block_cost)
     if not blocks:
@@ -205,6 +230,7 @@ def _plan(
     return RaggedPlan(
         blocks=blocks,
         has_padding=has_padding,
+        is_dense=False,
         order=order,
         rank=rank,
         source=order.index_select(0, ranks) * num_steps + time,

@@ -1,79 +1,23 @@
 """Recurrent layers over ragged batches: stacked, in one or two directions, of every cell (notes N2, N8, N9, N12, N13).
 
-Padded batches run through PyTorch's dense kernels without packing, which would leave the fused CPU kernel: see
-`core.nn.ragged` for the layout and `core.nn.kernels` for what runs each layer.
+Padded batches run without packing, which would leave the fused CPU kernel: see `core.nn.ragged` for the layout and
+`core.nn.kernels` for what runs each layer.
 """
-
-from dataclasses import dataclass
-from typing import get_args
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from core.nn.cells import CELL_KINDS, NUM_GATES, CellKind, CellWeights, RecurrentState, Reset
+from core.nn.cells import NUM_GATES, CellWeights, InputWeights, NormWeights, RecurrentState, Reset
+from core.nn.dropout import locked_mask
 from core.nn.initialisation import initialise_cell_
-from core.nn.kernels import is_stepped, padding_weights, run_layer, run_stack
+from core.nn.kernels import LayerWeights, Method, choose_method, run_direction, run_stack
 from core.nn.lengths import check_lengths
-from core.nn.ragged import RaggedPlan, may_look_at, plan_blocks, plan_rectangle
+from core.nn.ragged import RaggedPlan, may_look_at, plan_blocks, plan_dense, plan_rectangle
+from core.nn.recurrent_config import MIN_KINDS, RecurrentConfig
 
-
-@dataclass(frozen=True, kw_only=True)
-class RecurrentConfig:
-    """Which cell, how wide and how deep."""
-
-    kind: CellKind
-    """Cell: rnn_tanh, rnn_sigmoid, rnn_relu, lstm or gru."""
-    hidden_size: int
-    """Units per layer and direction."""
-    num_layers: int = 1
-    """Stacked layers, each reading the outputs of the one below."""
-    bidirectional: bool = False
-    """Add a backward sub-network over the same sequence; outputs are twice as wide."""
-    dropout: float = 0.0
-    """Probability of zeroing a unit between layers, in [0, 1)."""
-    residual: bool = False
-    """Add each layer's input to its output, from the second layer on (Wu et al., arXiv:1609.08144, section 3.1)."""
-    learn_initial_state: bool = False
-    """Learn the state before the first step instead of starting from zeros."""
-    reset: Reset | None = None
-    """GRU only: reset gate `after` the recurrent product (PyTorch's, the default) or `before` (Cho et al. 2014)."""
-
-    def __post_init__(self) -> None:
-        if self.kind not in CELL_KINDS:
-            raise ValueError(f"kind must be one of {', '.join(CELL_KINDS)}, got {self.kind!r}.")
-        if self.hidden_size < 1:
-            raise ValueError(f"hidden_size must be at least 1, got {self.hidden_size}.")
-        if self.num_layers < 1:
-            raise ValueError(f"num_layers must be at least 1, got {self.num_layers}.")
-        if not 0.0 <= self.dropout < 1.0:
-            raise ValueError(f"dropout must be in [0, 1), got {self.dropout}.")
-        if self.dropout > 0 and self.num_layers == 1:
-            raise ValueError(
-                f"dropout={self.dropout} does nothing with num_layers=1: it acts between layers. "
-                "Remove it or add a layer."
-            )
-        if self.residual and self.num_layers == 1:
-            raise ValueError(
-                "residual=true does nothing with num_layers=1: it starts at the second layer. Remove it or add a layer."
-            )
-        if self.reset is not None and self.kind != "gru":
-            raise ValueError(
-                f"reset={self.reset!r} does nothing with kind={self.kind!r}: only a GRU reads it. Remove it."
-            )
-        if self.reset is not None and self.reset not in get_args(Reset):
-            raise ValueError(f"reset must be one of {', '.join(get_args(Reset))}, got {self.reset!r}.")
-
-    @property
-    def num_directions(self) -> int:
-        """2 when bidirectional, otherwise 1."""
-        return 2 if self.bidirectional else 1
-
-    @property
-    def output_size(self) -> int:
-        """Width of the outputs: the directions side by side, forward first."""
-        return self.num_directions * self.hidden_size
+__all__ = ["Recurrent", "RecurrentConfig"]
 
 
 class Recurrent(nn.Module):
@@ -90,13 +34,8 @@ class Recurrent(nn.Module):
         self.config = config
         self.input_size = input_size
         self.reset: Reset = config.reset or "after"
-        gated_size = NUM_GATES[config.kind] * config.hidden_size
         for index, suffix in enumerate(self._suffixes()):
-            fan_in = input_size if index < config.num_directions else config.output_size
-            self.register_parameter(f"weight_ih_{suffix}", nn.Parameter(torch.empty(gated_size, fan_in)))
-            self.register_parameter(f"weight_hh_{suffix}", nn.Parameter(torch.empty(gated_size, config.hidden_size)))
-            self.register_parameter(f"bias_ih_{suffix}", nn.Parameter(torch.empty(gated_size)))
-            self.register_parameter(f"bias_hh_{suffix}", nn.Parameter(torch.empty(gated_size)))
+            self._register_layer(suffix, input_size if index < config.num_directions else config.output_size)
         if config.learn_initial_state:
             shape = (config.num_layers * config.num_directions, 1, config.hidden_size)
             self.initial_hidden = nn.Parameter(torch.empty(shape))
@@ -104,10 +43,29 @@ class Recurrent(nn.Module):
                 self.initial_cell = nn.Parameter(torch.empty(shape))
         self.reset_parameters()
 
+    def _register_layer(self, suffix: str, fan_in: int) -> None:
+        config = self.config
+        gated_size = NUM_GATES[config.kind] * config.hidden_size
+        shapes: dict[str, tuple[int, ...]] = {"weight_ih": (gated_size, fan_in)}
+        if config.kind in MIN_KINDS:
+            shapes |= {"bias_ih": (gated_size,)}
+        else:  # in the order of `torch.nn`
+            shapes |= {
+                "weight_hh": (gated_size, config.hidden_size),
+                "bias_ih": (gated_size,),
+                "bias_hh": (gated_size,),
+            }
+        if config.layer_norm:
+            shapes |= {"gain_ih": (gated_size,), "gain_hh": (gated_size,)}
+            if config.kind == "lstm":
+                shapes |= {"gain_cell": (config.hidden_size,), "bias_cell": (config.hidden_size,)}
+        for name, shape in shapes.items():
+            self.register_parameter(f"{name}_{suffix}", nn.Parameter(torch.empty(shape)))
+
     def reset_parameters(self) -> None:
         """Draw the weights anew (`core.nn.initialisation`); a learned initial state starts at zero."""
-        for weights in self._weights():
-            initialise_cell_(weights, kind=self.config.kind)
+        for layer in self._layers():
+            initialise_cell_(layer.cell, kind=self.config.kind, norm=layer.norm)
         if self.config.learn_initial_state:
             nn.init.zeros_(self.initial_hidden)
             if self.config.kind == "lstm":
@@ -129,7 +87,7 @@ class Recurrent(nn.Module):
         if config.learn_initial_state:
             hidden: Tensor = self.initial_hidden.expand(shape)
             return RecurrentState(hidden, self.initial_cell.expand(shape) if config.kind == "lstm" else None)
-        like = self._weights()[0].weight_hh
+        like = self._parameter("weight_ih", "l0")
         return RecurrentState(like.new_zeros(shape), like.new_zeros(shape) if config.kind == "lstm" else None)
 
     def forward(
@@ -157,21 +115,24 @@ class Recurrent(nn.Module):
         self._check(inputs, lengths, state)
         if state is None:
             state = self.initial_state(inputs.shape[0])
-        stepped = is_stepped(self.config.kind, reset=self.reset)
+        layers = self._dropped(self._layers())
+        method = choose_method(self.config, like=inputs)
         if lengths is not None and may_look_at(lengths) and bool((lengths == inputs.shape[1]).all()):
             lengths = None
-        if lengths is None and not stepped and not self.config.residual:
-            return self._run_dense(inputs, state)
-        return self._run_ragged(inputs, lengths, state)
+        if lengths is None and method == "fused" and not (self.config.residual or self.config.locked_dropout):
+            return self._run_dense(inputs, state, layers)
+        return self._run_layers(inputs, lengths, state, layers, method)
 
-    def _run_dense(self, inputs: Tensor, state: RecurrentState) -> tuple[Tensor, RecurrentState]:
+    def _run_dense(
+        self, inputs: Tensor, state: RecurrentState, layers: list[LayerWeights]
+    ) -> tuple[Tensor, RecurrentState]:
         config = self.config
         outputs, hidden, cell = run_stack(
             inputs,
             kind=config.kind,
             hidden=state.hidden,
             cell=state.cell,
-            weights=self._weights(),
+            weights=[layer.cell for layer in layers if isinstance(layer.cell, CellWeights)],
             num_layers=config.num_layers,
             bidirectional=config.bidirectional,
             dropout=config.dropout,
@@ -180,87 +141,83 @@ class Recurrent(nn.Module):
         )
         return outputs, RecurrentState(hidden, cell)
 
-    def _run_ragged(
-        self, inputs: Tensor, lengths: Tensor | None, state: RecurrentState
+    def _run_layers(
+        self,
+        inputs: Tensor,
+        lengths: Tensor | None,
+        state: RecurrentState,
+        layers: list[LayerWeights],
+        method: Method,
     ) -> tuple[Tensor, RecurrentState]:
         config = self.config
-        plan = self._plan(inputs, lengths)
+        plan = self._plan(inputs, lengths, method)
         layer_inputs = plan.gather(inputs)
-        weights = self._weights()
         outputs = layer_inputs
         hiddens, cells = [], []
         for layer in range(config.num_layers):
             directions = []
             for direction in range(config.num_directions):
                 index = layer * config.num_directions + direction
-                sequence = plan.reverse(layer_inputs) if direction else layer_inputs
-                outputs, hidden, cell = self._run_direction(
-                    sequence,
+                before = state.hidden[index], None if state.cell is None else state.cell[index]
+                run = run_direction(
+                    plan.reverse(layer_inputs) if direction else layer_inputs,
                     plan=plan,
-                    weights=weights[index],
-                    hidden=state.hidden[index],
-                    cell=None if state.cell is None else state.cell[index],
+                    method=method,
+                    config=config,
+                    weights=layers[index],
+                    hidden=before[0],
+                    cell=before[1],
+                    training=self.training,
                 )
-                hiddens.append(self._keep_empty(hidden, lengths, state.hidden[index]))
-                cells.append(cell)
-                directions.append(plan.reverse(outputs) if direction else outputs)
-            outputs = torch.cat(directions, dim=-1) if config.bidirectional else outputs
+                hiddens.append(self._keep_empty(run.hidden, lengths, before[0]))
+                if run.cell is not None and before[1] is not None:
+                    cells.append(self._keep_empty(run.cell, lengths, before[1]))
+                directions.append(plan.reverse(run.outputs) if direction else run.outputs)
+            outputs = torch.cat(directions, dim=-1) if config.bidirectional else directions[0]
             if layer < config.num_layers - 1:
-                outputs = F.dropout(outputs, config.dropout, self.training)
+                outputs = self._drop(outputs, plan, inputs)
             if config.residual and layer > 0:
                 outputs = outputs + layer_inputs
             layer_inputs = outputs
-        last_cells = [cell for cell in cells if cell is not None]
-        final = RecurrentState(torch.stack(hiddens), torch.stack(last_cells) if last_cells else None)
+        final = RecurrentState(torch.stack(hiddens), torch.stack(cells) if cells else None)
         return plan.scatter(outputs, num_steps=inputs.shape[1]), final
 
-    def _run_direction(
-        self, sequence: Tensor, *, plan: RaggedPlan, weights: CellWeights, hidden: Tensor, cell: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """One layer in one direction: its outputs in the flat layout, hidden and cell state in the batch's order."""
-        column = padding_weights(self.config.kind, weight_ih=weights.weight_ih) if plan.has_padding else None
-        if column is not None:
-            padding = (~plan.valid).unsqueeze(-1).to(sequence.dtype)
-            sequence = torch.cat([sequence, padding], dim=-1)
-            weights = weights._replace(weight_ih=torch.cat([weights.weight_ih, column], dim=-1))
-        hidden = hidden.index_select(0, plan.order)
-        cell = None if cell is None else cell.index_select(0, plan.order)
-        outputs: list[Tensor] = []
-        ended: list[Tensor] = []
-        # One split instead of a slice a block: each slice's backward would fill the whole layout.
-        for block, rows in zip(plan.blocks, torch.split(sequence, [block.size for block in plan.blocks]), strict=True):
-            if cell is not None:
-                ended.append(cell[block.num_rows :])
-                cell = cell[: block.num_rows]
-            block_outputs, hidden, cell = run_layer(
-                rows.reshape(block.stop - block.start, block.num_rows, -1),
-                kind=self.config.kind,
-                reset=self.reset,
-                hidden=hidden[: block.num_rows],
-                cell=cell,
-                weights=weights,
-            )
-            outputs.append(block_outputs.flatten(0, 1))
-        flat = torch.cat(outputs) if len(outputs) > 1 else outputs[0]
-        if cell is not None:
-            # Rows end from the last to the first: longest sequences stay until the last block.
-            cell = torch.cat([cell, *reversed(ended)]).index_select(0, plan.rank)
-        return flat, flat.index_select(0, plan.last), cell
+    def _drop(self, outputs: Tensor, plan: RaggedPlan, inputs: Tensor) -> Tensor:
+        """Dropout between layers, in the flat layout."""
+        config = self.config
+        if not (self.training and config.locked_dropout):
+            return F.dropout(outputs, config.dropout, self.training)
+        batch_size, num_steps = inputs.shape[:2]
+        mask = locked_mask(outputs.new_empty(batch_size, outputs.shape[1]), probability=config.dropout)
+        # `source` numbers the rows of (batch x time).
+        return outputs * mask.index_select(0, plan.source // num_steps)
+
+    def _dropped(self, layers: list[LayerWeights]) -> list[LayerWeights]:
+        """The layers with recurrent weights zeroed, the same for every sequence and step of the call."""
+        if not (self.training and self.config.weight_drop):
+            return layers
+        dropped = []
+        for layer in layers:
+            assert isinstance(layer.cell, CellWeights)
+            weight = F.dropout(layer.cell.weight_hh, self.config.weight_drop)
+            dropped.append(layer._replace(cell=layer.cell._replace(weight_hh=weight)))
+        return dropped
 
     @staticmethod
-    def _keep_empty(hidden: Tensor, lengths: Tensor | None, before: Tensor) -> Tensor:
+    def _keep_empty(last: Tensor, lengths: Tensor | None, before: Tensor) -> Tensor:
         """A sequence of length 0 has no last step: its state is the one it came with."""
         if lengths is None:
-            return hidden
-        return torch.where((lengths > 0).unsqueeze(-1), hidden, before.to(hidden.dtype))
+            return last
+        return torch.where((lengths > 0).unsqueeze(-1), last, before.to(last.dtype))
 
-    def _plan(self, inputs: Tensor, lengths: Tensor | None) -> RaggedPlan:
+    def _plan(self, inputs: Tensor, lengths: Tensor | None, method: Method) -> RaggedPlan:
         batch_size, num_steps = inputs.shape[:2]
         if lengths is None:
-            full = torch.full((batch_size,), num_steps, dtype=torch.int64, device=inputs.device)
-            return plan_rectangle(full, num_steps=num_steps)._replace(has_padding=False)
+            return plan_dense(batch_size, num_steps=num_steps, device=inputs.device)
         if may_look_at(lengths):
-            return plan_blocks(lengths, num_steps=num_steps, block_cost=self._block_cost(inputs.dtype))
+            # A scan lets sequences drop out at no cost; a kernel runs rectangles.
+            block_cost = self._block_cost(inputs.dtype) if method == "fused" else None
+            return plan_blocks(lengths, num_steps=num_steps, block_cost=block_cost)
         return plan_rectangle(lengths, num_steps=num_steps)
 
     def _block_cost(self, dtype: torch.dtype) -> float:
@@ -278,15 +235,25 @@ class Recurrent(nn.Module):
         directions = ("", "_reverse") if self.config.bidirectional else ("",)
         return [f"l{layer}{direction}" for layer in range(self.config.num_layers) for direction in directions]
 
-    def _weights(self) -> list[CellWeights]:
+    def _parameter(self, name: str, suffix: str) -> Tensor:
+        parameter: Tensor = getattr(self, f"{name}_{suffix}")
+        return parameter
+
+    def _layers(self) -> list[LayerWeights]:
+        config = self.config
+        kind = InputWeights if config.kind in MIN_KINDS else CellWeights
+        norm_names = NormWeights._fields if config.kind == "lstm" else NormWeights._fields[:2]
         return [
-            CellWeights(*(getattr(self, f"{name}_{suffix}") for name in CellWeights._fields))
+            LayerWeights(
+                kind(*(self._parameter(name, suffix) for name in kind._fields)),
+                NormWeights(*(self._parameter(name, suffix) for name in norm_names)) if config.layer_norm else None,
+            )
             for suffix in self._suffixes()
         ]
 
     def _check(self, inputs: Tensor, lengths: Tensor | None, state: RecurrentState | None) -> None:
         config = self.config
-        weight = self._weights()[0].weight_hh
+        weight = self._parameter("weight_ih", "l0")
         if inputs.ndim != 3 or inputs.shape[-1] != self.input_size or inputs.shape[1] == 0:
             raise ValueError(
                 f"inputs must have shape (batch, time >= 1, {self.input_size}), got {tuple(inputs.shape)}. "

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import torch
 from pytorch_lightning.__version__ import version as lightning_version
 
+from core.training.matmul import uses_onednn_matmul
 from core.training.plain import differences
 
 
@@ -64,6 +65,7 @@ def environment() -> dict[str, Any]:
         "cpu": torch.backends.cpu.get_cpu_capability(),
         "machine": platform.machine(),
         "threads": torch.get_num_threads(),
+        "onednn_matmul": uses_onednn_matmul(),
     }
 
 
