@@ -39,8 +39,7 @@ class PackedWeight:
     def __call__(self, inputs: Float[Tensor, "rows in"]) -> Float[Tensor, "rows out"]:
         """The product with each row."""
         if self._fast:
-            result: Tensor = torch.ops.mkldnn._linear_pointwise(inputs, self._weight, self._bias, "none", [], "")
-            return result
+            return _fast(inputs, self._weight, self._bias)
         return F.linear(inputs.to(self._dtype), self._weight, self._bias).to(inputs.dtype)
 
 
@@ -61,8 +60,7 @@ def product(
     if dtype is not None and dtype != left.dtype:
         return (left.to(dtype) @ right.to(dtype)).to(left.dtype)
     if has_fast_products(left):
-        result: Tensor = torch.ops.mkldnn._linear_pointwise(left, right.t(), None, "none", [], "")
-        return result
+        return _fast(left, right.t(), None)
     return left @ right
 
 
@@ -74,12 +72,24 @@ def weight_gradient(
     return product(inputs.t(), grads, dtype=dtype).t()
 
 
+def _fast(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """`inputs @ weight.T + bias` by oneDNN."""
+    # Part of a matrix, or one row expanded to many, takes a path hundreds of times slower.
+    if not weight.is_mkldnn:
+        weight = _whole(weight)
+    result: Tensor = torch.ops.mkldnn._linear_pointwise(_whole(inputs), weight, bias, "none", [], "")
+    return result
+
+
+def _whole(matrix: Tensor) -> Tensor:
+    return matrix if matrix.is_contiguous() or matrix.t().is_contiguous() else matrix.contiguous()
+
+
 class _FastLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(inputs, weight)
-        result: Tensor = torch.ops.mkldnn._linear_pointwise(inputs, weight, bias, "none", [], "")
-        return result
+        return _fast(inputs, weight, bias)
 
     @staticmethod
     @once_differentiable

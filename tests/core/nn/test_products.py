@@ -66,6 +66,17 @@ def test_a_kernel_that_rounds_is_not_taken() -> None:
         assert not products._passes_self_test.__wrapped__()
 
 
+@pytest.mark.timeout(60)
+def test_parts_and_repetitions_of_a_matrix_are_copied_first() -> None:
+    """oneDNN takes them as they lie, a minute long; the gradient of a sum is such a tensor."""
+    inputs, weight = torch.randn(4096, 512, requires_grad=True), torch.randn(3 * 512, 512, requires_grad=True)
+    linear(inputs, weight[512:]).sum().backward()
+    torch.testing.assert_close(weight.grad[1024], inputs.detach().sum(0), rtol=1e-3, atol=1e-2)
+    wide = torch.randn(4096, 1536)
+    ours = weight_gradient(wide[:, 512:1024], inputs.detach())
+    torch.testing.assert_close(ours, wide[:, 512:1024].t() @ inputs.detach(), rtol=1e-3, atol=1e-2)
+
+
 def test_other_precisions_take_torchs_route() -> None:
     assert not has_fast_products(torch.zeros(2, 2, dtype=torch.float64))
     assert not has_fast_products(torch.zeros(2, 2, dtype=torch.bfloat16))
