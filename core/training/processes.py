@@ -1,0 +1,18 @@
+"""What the processes of a run know together."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import torch.distributed
+
+Value = TypeVar("Value")
+
+
+def gather_over_processes(value: Value) -> list[Value]:
+    """The values of all processes, by rank; a collective call, for plain data and tensors on the CPU."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return [value]
+    everywhere: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(everywhere, value)
+    return everywhere
