@@ -21,6 +21,7 @@ from core.nn.cells import (
     normalise,
     rnn_update,
 )
+from core.nn.minimal_scan import minimal_scan
 from core.nn.parallel_scan import parallel_scan
 from core.nn.products import linear
 from core.nn.ragged import RaggedPlan, is_traced
@@ -92,6 +93,8 @@ def run_direction(
     projected = _project(sequence, kind=config.kind, weights=weights)
     if method == "parallel":
         outputs, cells = _run_parallel(projected, config=config, plan=plan, hidden=hidden), None
+    elif config.kind in MIN_KINDS:
+        outputs, cells = minimal_scan(projected, kind=config.kind, num_rows=plan.num_rows, hidden=hidden), None
     elif method == "scan":
         outputs, cells = scan(
             projected,
@@ -119,8 +122,7 @@ def _project(sequence: Tensor, *, kind: CellKind, weights: LayerWeights) -> Tens
 
 
 def _recurrent_parameters(weights: LayerWeights) -> list[Tensor]:
-    if isinstance(weights.cell, InputWeights):
-        return []
+    assert isinstance(weights.cell, CellWeights)
     parameters = [weights.cell.weight_hh, weights.cell.bias_hh]
     if weights.norm is not None:
         parameters += [tensor for tensor in weights.norm[1:] if tensor is not None]
@@ -134,7 +136,7 @@ def _draw_zoneout(config: RecurrentConfig, *, like: Tensor, training: bool) -> Z
         if not training:
             return probability  # in evaluation every unit keeps the expected share of its old value
         shape = (like.shape[0], config.hidden_size)
-        return torch.bernoulli(torch.full(shape, probability, dtype=like.dtype, device=like.device))
+        return torch.empty(shape, dtype=like.dtype, device=like.device).bernoulli_(probability)
 
     return Zoneout(draw(config.zoneout), draw(config.zoneout_cell))
 

@@ -6,6 +6,7 @@ for the step before, and every gradient of a weight is one product after the loo
 first, simply drop out of the last rows: no step is computed that is not valid.
 """
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -15,12 +16,11 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from core.nn.cells import CellKind, Reset
+from core.nn.precision import is_autocast
 from core.nn.scan_cells import (
     Carried,
     GRUScan,
     LSTMScan,
-    MinGRUScan,
-    MinLSTMScan,
     ReLUScan,
     ResetBeforeGRUScan,
     RNNScan,
@@ -36,8 +36,6 @@ _CELLS: dict[CellKind, type[ScanCell]] = {
     "rnn_relu": ReLUScan,
     "lstm": LSTMScan,
     "gru": GRUScan,
-    "min_gru": MinGRUScan,
-    "min_lstm": MinLSTMScan,
 }
 
 
@@ -82,15 +80,15 @@ def scan(
         zoneout: which units keep their state.
     """
     device = projected.device.type
-    half = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+    half = torch.get_autocast_dtype(device) if is_autocast(projected.device) else None
     # Under autocast only products are rounded: a state summed up over many steps in half precision loses its small terms.
     exact = torch.promote_types(projected.dtype, torch.float32) if half is not None else projected.dtype
-    with torch.autocast(device, enabled=False):
+    with contextlib.nullcontext() if half is None else torch.autocast(device, enabled=False):
         outputs, cells = _Scan.apply(
             cell_type,
             list(num_rows),
             half or exact,
-            zoneout,
+            Zoneout(*(share.to(exact) if isinstance(share, Tensor) else share for share in zoneout)),
             projected.to(exact),
             hidden.to(exact),
             None if cell is None else cell.to(exact),

@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import logsigmoid
 
 from core.nn.cells import Activation
 from core.nn.products import PackedWeight, weight_gradient
@@ -283,66 +282,3 @@ class ResetBeforeGRUScan(ScanCell):
         gates = weight_gradient(projected[:, :num_gates], before, dtype=self.dtype)
         candidate = weight_gradient(projected[:, num_gates:], saved[2], dtype=self.dtype)
         return torch.cat([gates, candidate]), projected.sum(0)
-
-
-class MinGRUScan(ScanCell):
-    """z = sigmoid(projected); h = h + z (projected candidate - h): no recurrent product."""
-
-    def saved_widths(self, hidden_size: int) -> tuple[int, ...]:
-        return (hidden_size,)  # z
-
-    def prepare_forward(self) -> None:
-        """No weight meets the state."""
-
-    def prepare_backward(self) -> None:
-        """No weight meets the state."""
-
-    def forward(self, projected: Tensor, before: Carried, after: Carried, saved: Sequence[Tensor]) -> None:
-        gate, candidate = projected.chunk(2, dim=1)
-        torch.sigmoid(gate, out=saved[0])
-        torch.lerp(before.hidden, candidate, saved[0], out=after.hidden)
-
-    def backward(
-        self, grad: Carried, before: Carried, after: Carried, saved: Sequence[Tensor], into: StepGradients
-    ) -> Carried:
-        grad_gate, grad_candidate = into.projected.chunk(2, dim=1)
-        torch.mul(grad.hidden, saved[0], out=grad_candidate)
-        # The candidate is not saved: with z' = z (1 - z), z' (candidate - h) is (1 - z) (h after - h before).
-        torch.sub(after.hidden, before.hidden, out=grad_gate)
-        passed = grad.hidden.sub_(grad_candidate)
-        grad_gate.mul_(passed)
-        return Carried(passed, None)
-
-    def weight_gradients(
-        self, before: Tensor, saved: Sequence[Tensor], projected: Tensor, recurrent: Tensor
-    ) -> tuple[Tensor, ...]:
-        return ()
-
-
-class MinLSTMScan(MinGRUScan):
-    """z = i / (f + i), where f and i are sigmoids of the input alone; h = h + z (projected candidate - h)."""
-
-    def saved_widths(self, hidden_size: int) -> tuple[int, ...]:
-        return hidden_size, 2 * hidden_size  # z, and 1 - f and 1 - i
-
-    def forward(self, projected: Tensor, before: Carried, after: Carried, saved: Sequence[Tensor]) -> None:
-        gate, complements = saved
-        size = gate.shape[1]
-        # z = sigmoid(log i - log f): where both gates shut, their quotient would be 0 / 0.
-        logs = logsigmoid(projected[:, : 2 * size])
-        torch.sub(logs[:, size:], logs[:, :size], out=gate).sigmoid_()
-        torch.neg(projected[:, : 2 * size], out=complements).sigmoid_()
-        torch.lerp(before.hidden, projected[:, 2 * size :], gate, out=after.hidden)
-
-    def backward(
-        self, grad: Carried, before: Carried, after: Carried, saved: Sequence[Tensor], into: StepGradients
-    ) -> Carried:
-        gate, complements = saved
-        grad_forget, grad_input, grad_candidate = into.projected.chunk(3, dim=1)
-        torch.mul(grad.hidden, gate, out=grad_candidate)
-        passed = grad.hidden.sub_(grad_candidate)
-        grad_logs = (after.hidden - before.hidden).mul_(passed)
-        not_forget, not_input = complements.chunk(2, dim=1)
-        torch.mul(grad_logs, not_input, out=grad_input)
-        torch.mul(grad_logs.neg_(), not_forget, out=grad_forget)
-        return Carried(passed, None)
