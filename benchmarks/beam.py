@@ -1,29 +1,22 @@
-"""Beam search over a batch against one sentence after the other: `python -m benchmarks.beam`.
+"""Beam search over a batch against one sentence after the other.
 
 64 sources of 5 to 30 steps, beam 5, an LSTM decoder with attention and input feeding of 512 units and a vocabulary of 10,000,
-at most 60 tokens; the end of sequence grows likelier at every step, so that hypotheses end at lengths of all kinds. Before
-timing, tokens and scores of both are compared: exits with 1 if they differ by more than near-ties can, whatever the speed.
+at most 60 tokens; the end of sequence grows likelier at every step, so that hypotheses end at lengths of all kinds. Tokens
+and scores of both are compared: they may differ by near-ties alone.
 """
 
-import argparse
-import sys
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from benchmarks.harness import print_results, time_pair, write_results
+from benchmarks.case import Case, Sizes
 from core.nn.cells import CellWeights, lstm_step
 from core.nn.hypotheses import Hypotheses
 from core.nn.lengths import valid_steps
 from core.nn.search import BeamConfig, SpecialTokens, search
 from core.nn.step_decoder import StepOutput
-from core.training.allocator import keep_freed_memory
 
-SIZE = 512
-VOCABULARY = 10_000
-NUM_SENTENCES = 64
-SHORTEST, LONGEST = 5, 30
 SPECIAL = SpecialTokens(bos=1, eos=2, pad=0, forbidden=(3,))
 CONFIG = BeamConfig(beam_size=5, max_length=60, length_penalty=0.6)
 NEAR_TIE = 1e-4
@@ -52,12 +45,13 @@ class AttendingState(NamedTuple):
 class AttendingDecoder(nn.Module):
     """LSTM with dot attention and input feeding, random weights, and an end of sequence that grows likelier."""
 
-    def __init__(self) -> None:
+    def __init__(self, sizes: Sizes) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(VOCABULARY, SIZE)
-        self.recurrent = nn.LSTMCell(2 * SIZE, SIZE)
-        self.combine = nn.Linear(2 * SIZE, SIZE)
-        self.readout = nn.Linear(SIZE, VOCABULARY)
+        hidden = sizes.hidden
+        self.embedding = nn.Embedding(sizes.vocabulary, hidden)
+        self.recurrent = nn.LSTMCell(2 * hidden, hidden)
+        self.combine = nn.Linear(2 * hidden, hidden)
+        self.readout = nn.Linear(hidden, sizes.vocabulary)
         # Logits spread as a trained network's: some tokens far likelier than most.
         nn.init.normal_(self.readout.weight, std=0.4)
 
@@ -74,7 +68,7 @@ class AttendingDecoder(nn.Module):
         inputs = torch.cat([self.embedding(tokens), state.fed], dim=-1)
         weights = CellWeights(*self.recurrent.parameters())
         hidden, cell = lstm_step(inputs, hidden=state.hidden, cell=state.cell, weights=weights)
-        queries = hidden.reshape(state.memory.shape[0], -1, SIZE)
+        queries = hidden.reshape(state.memory.shape[0], -1, hidden.shape[-1])
         scores = (queries @ state.memory.mT).masked_fill(state.outside, -torch.inf)
         attention = scores.softmax(-1)
         context = (attention @ state.memory).flatten(0, 1)
@@ -85,16 +79,13 @@ class AttendingDecoder(nn.Module):
         return StepOutput(logits, following, attention.flatten(0, 1))
 
 
-def main() -> int:
-    """Compare, time, write `benchmarks/results/beam.json`; 1 on a difference in results."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pairs", type=int, default=5, help="timed runs of each side (default 5)")
-    arguments = parser.parse_args()
-    keep_freed_memory()
+def beam(sizes: Sizes) -> Case:
+    """All sentences at once against one after the other."""
     torch.manual_seed(0)
-    decoder = AttendingDecoder().eval()
-    lengths = torch.linspace(SHORTEST, LONGEST, NUM_SENTENCES).round().long()[torch.randperm(NUM_SENTENCES)]
-    memory = torch.randn(NUM_SENTENCES, LONGEST, SIZE)
+    decoder = AttendingDecoder(sizes).eval().to(sizes.device)
+    lengths = torch.linspace(max(1, sizes.words // 6), sizes.words, sizes.sentences).round().long()
+    lengths = lengths[torch.randperm(sizes.sentences)].to(sizes.device)
+    memory = torch.randn(sizes.sentences, sizes.words, sizes.hidden, device=sizes.device)
 
     def run(start: int, stop: int) -> Hypotheses:
         some = lengths[start:stop]
@@ -103,26 +94,15 @@ def main() -> int:
         return search(decoder, state=state, config=CONFIG, special=SPECIAL, source_lengths=some)
 
     def together() -> Hypotheses:
-        return run(0, NUM_SENTENCES)
+        return run(0, sizes.sentences)
 
     def one_at_a_time() -> list[Hypotheses]:
-        return [run(place, place + 1) for place in range(NUM_SENTENCES)]
+        return [run(place, place + 1) for place in range(sizes.sentences)]
 
-    different = differences(together(), one_at_a_time())
-    for difference in different:
-        print(f"core.beam: {difference}", file=sys.stderr)
-    result = time_pair(
-        together,
-        rival=one_at_a_time,
-        case="core.beam",
-        rival_name="one sentence after the other",
-        goal=6.0,
-        num_pairs=arguments.pairs,
-        num_warm_up=1,
-    )
-    print_results([result])
-    print(f"written to {write_results([result], name='beam')}")
-    return 1 if different else 0
+    def compare() -> list[str]:
+        return differences(together(), one_at_a_time())
+
+    return Case(together, one_at_a_time, "one sentence after the other", compare)
 
 
 def differences(together: Hypotheses, alone: list[Hypotheses]) -> list[str]:
@@ -141,7 +121,3 @@ def differences(together: Hypotheses, alone: list[Hypotheses]) -> list[str]:
         f"near-ties that went another way: {num_ties}"
     )
     return found
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,116 +1,98 @@
-"""Recurrent layers against `torch.nn`, forward and backward: `python -m benchmarks.recurrent`.
+"""The recurrent core against its rivals, forward and backward: `python -m benchmarks.recurrent`.
 
-Dense batches against the module itself, ragged ones against packed sequences, float32, 512 inputs and units, 128 steps,
-batch 32, ragged lengths spread evenly over 32..128. Before timing, outputs and all gradients are compared: exits with 1
-if they differ, whatever the speed.
+Layers: float32, 512 inputs and units, 128 steps, batch 32, ragged lengths spread evenly over 32 to 128. Decoders: batch
+64, 30 source and target steps, 512 units, inputs of 256. Search: beam 5, 64 sentences of 5 to 30 steps, vocabulary
+10,000. Before timing, outputs and all gradients are compared: exits with 1 if they differ, whatever the speed.
+
+A row that ends in `.flag` is the same with all float32 products of the process sent through oneDNN (`onednn_matmul`),
+the rival's too; the other rows run without that switch.
 """
 
 import argparse
 import sys
 from collections.abc import Callable
-from typing import Literal
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 import torch
-from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from benchmarks import layers
+from benchmarks.beam import beam
+from benchmarks.case import SMALL, Case, Sizes, flagged
+from benchmarks.decoder import attention_decoder
 from benchmarks.harness import Result, print_results, time_pair, write_results
-from core.nn.recurrent import Recurrent, RecurrentConfig
+from core.nn.recurrent_config import RecurrentConfig
 from core.training.allocator import keep_freed_memory
 
-SIZE = 512
-NUM_STEPS = 128
-BATCH_SIZE = 32
-# Sums of thousands of float32 products in another order.
-TOLERANCE = 1e-4
 
-Step = Callable[[], dict[str, Tensor]]
+def _layer(kind: str, *, bidirectional: bool = False, ragged: bool = False) -> Callable[[Sizes], Case]:
+    def build(sizes: Sizes) -> Case:
+        config = RecurrentConfig(kind=kind, hidden_size=sizes.hidden, bidirectional=bidirectional)
+        return layers.torch_layer(config, sizes, ragged=ragged)
 
-
-def forward_and_backward(layer: nn.Module, run: Callable[[Tensor], Tensor], *, inputs: Tensor, weight: Tensor) -> Step:
-    """A training step without the optimiser: outputs, their weighted sum, gradients in inputs and weights."""
-
-    def step() -> dict[str, Tensor]:
-        layer.zero_grad(set_to_none=True)
-        leaf = inputs.detach().requires_grad_()
-        outputs = run(leaf)
-        torch.autograd.backward(outputs, weight)
-        results = {"outputs": outputs.detach()}
-        for name, tensor in (("inputs", leaf), *layer.named_parameters()):
-            assert tensor.grad is not None, f"no gradient in {name}"
-            results[name] = tensor.grad
-        return results
-
-    return step
+    return build
 
 
-def steps(kind: Literal["lstm", "gru"], *, bidirectional: bool, ragged: bool) -> tuple[Step, Step]:
-    """Ours and the rival's step over the same data and weights."""
-    torch.manual_seed(0)
-    model = Recurrent(RecurrentConfig(kind=kind, hidden_size=SIZE, bidirectional=bidirectional), input_size=SIZE)
-    rival = {"lstm": nn.LSTM, "gru": nn.GRU}[kind](SIZE, SIZE, bidirectional=bidirectional, batch_first=True)
-    rival.load_state_dict(model.state_dict())
-    inputs = torch.randn(BATCH_SIZE, NUM_STEPS, SIZE)
-    weight = torch.randn(BATCH_SIZE, NUM_STEPS, model.output_size)
-    if not ragged:
-        ours = forward_and_backward(model, lambda leaf: model(leaf, None)[0], inputs=inputs, weight=weight)
-        return ours, forward_and_backward(rival, lambda leaf: rival(leaf)[0], inputs=inputs, weight=weight)
-    # Evenly over the range and then shuffled: a drawn batch may have a tenth more or fewer steps than the average one.
-    lengths = torch.linspace(NUM_STEPS // 4, NUM_STEPS, BATCH_SIZE).round().long()[torch.randperm(BATCH_SIZE)]
+CASES: dict[str, tuple[Callable[[Sizes], Case], float]] = {
+    "lstm.dense": (_layer("lstm"), 0.97),
+    "lstm.ragged": (_layer("lstm", ragged=True), 3.5),
+    "bilstm.ragged": (_layer("lstm", bidirectional=True, ragged=True), 3.0),
+    "gru.dense": (_layer("gru"), 1.9),
+    "gru.ragged": (_layer("gru", ragged=True), 2.2),
+    "bigru.ragged": (_layer("gru", bidirectional=True, ragged=True), 2.2),
+    "lstm.regularised": (layers.regularised_lstm, 0.9),
+    "lstm.layernorm": (layers.normalised_lstm, 2.0),
+    "decoder.luong": (partial(attention_decoder, additive=False), 3.4),
+    "decoder.bahdanau": (partial(attention_decoder, additive=True), 3.0),
+    "core.beam": (beam, 6.0),
+    "mingru": (layers.minimal_gru, 3.0),
+}
+"""Name, how it is built, and the ratio aimed at."""
 
-    def packed(leaf: Tensor) -> Tensor:
-        sequence = pack_padded_sequence(leaf, lengths, batch_first=True, enforce_sorted=False)
-        return pad_packed_sequence(rival(sequence)[0], batch_first=True, total_length=NUM_STEPS)[0]
-
-    ours = forward_and_backward(model, lambda leaf: model(leaf, lengths)[0], inputs=inputs, weight=weight)
-    return ours, forward_and_backward(rival, packed, inputs=inputs, weight=weight)
+# Rows whose time goes into products that the switch changes on the rival's side.
+FLAGGED = ("gru.dense", "gru.ragged", "bigru.ragged", "lstm.layernorm", "decoder.luong", "decoder.bahdanau", "mingru")
 
 
-def differences(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> list[str]:
-    """What differs by more than the tolerance, relative to the largest value."""
-    found = []
-    for name, value in ours.items():
-        error = float((value - theirs[name]).abs().max() / theirs[name].abs().max())
-        if not error <= TOLERANCE:
-            found.append(f"{name} differs by {error:.1e} of its largest value (tolerance {TOLERANCE:.0e})")
-    return found
-
-
-CASES: list[tuple[str, Literal["lstm", "gru"], bool, bool, float | None]] = [
-    ("lstm.dense", "lstm", False, False, 1.0),
-    ("lstm.ragged", "lstm", False, True, 2.5),
-    ("bilstm.ragged", "lstm", True, True, 3.0),
-    ("gru.dense", "gru", False, False, None),
-    ("gru.ragged", "gru", False, True, None),
-    ("bigru.ragged", "gru", True, True, None),
-]
-
-
-def main() -> int:
-    """Compare, time, write `benchmarks/results/recurrent.json`; 1 on a difference in values."""
+def main(arguments: list[str] | None = None) -> int:
+    """Compare, time, write the results; 1 on a difference in values."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    names = [*CASES, *(f"{name}.flag" for name in FLAGGED)]
     parser.add_argument("--pairs", type=int, default=15, help="timed runs of each side (default 15)")
     parser.add_argument("--only", nargs="*", default=[], metavar="CASE", help="run these cases and write nothing")
-    arguments = parser.parse_args()
-    if unknown := set(arguments.only) - {case for case, *_ in CASES}:
-        parser.error(f"unknown cases {sorted(unknown)}; there are {', '.join(case for case, *_ in CASES)}")
-    keep_freed_memory()
+    parser.add_argument("--device", default="cpu", help="where both sides run (default cpu)")
+    parser.add_argument("--small", action="store_true", help="tiny sizes, to see that all runs; nothing is written")
+    parser.add_argument("--output", type=Path, help="write the results to this file instead of benchmarks/results")
+    given = parser.parse_args(arguments)
+    if unknown := set(given.only) - set(names):
+        parser.error(f"unknown cases {sorted(unknown)}; there are {', '.join(names)}")
+    on_cpu = torch.device(given.device).type == "cpu"
+    if on_cpu:
+        keep_freed_memory()
+    sizes = replace(SMALL if given.small else Sizes(), device=given.device)
     results: list[Result] = []
     different = False
-    for case, kind, bidirectional, ragged, goal in CASES:
-        if arguments.only and case not in arguments.only:
-            continue
-        ours, rival = steps(kind, bidirectional=bidirectional, ragged=ragged)
-        for difference in differences(ours(), rival()):
-            print(f"{case}: {difference}", file=sys.stderr)
+    for name in given.only or (names if on_cpu else list(CASES)):
+        build, goal = CASES[name.removesuffix(".flag")]
+        case = build(sizes)
+        with_flag = flagged if name.endswith(".flag") else lambda function: function
+        for difference in with_flag(case.differences)():
+            print(f"{name}: {difference}", file=sys.stderr)
             different = True
-        rival_name = f"torch.nn.{kind.upper()}" + (", packed" if ragged else "")
         results.append(
-            time_pair(ours, rival=rival, case=case, rival_name=rival_name, goal=goal, num_pairs=arguments.pairs)
+            time_pair(
+                with_flag(case.ours),
+                rival=with_flag(case.rival),
+                case=name,
+                rival_name=case.rival_name + (", with the switch" if with_flag is flagged else ""),
+                goal=None if with_flag is flagged else goal,
+                num_pairs=given.pairs,
+                synchronise=None if on_cpu else torch.cuda.synchronize,
+            )
         )
-    print_results(results)
-    if not arguments.only:
-        print(f"written to {write_results(results, name='recurrent')}")
+        print_results(results[-1:], header=len(results) == 1)
+    if given.output is not None or not (given.only or given.small):
+        print(f"written to {write_results(results, name='recurrent', path=given.output)}")
     return 1 if different else 0
 
 

@@ -22,6 +22,7 @@ from core.nn.convolutional_cells import (
     project_maps,
 )
 from core.nn.lengths import check_lengths
+from core.nn.precision import check_like
 from core.nn.ragged import RaggedPlan, may_look_at, plan_blocks, plan_rectangle
 
 # Numbers (8 MiB in float32).
@@ -268,12 +269,7 @@ class ConvRecurrent(nn.Module):
                 f"input_channels={self.input_channels}."
             )
         weight = self._weights()[0].weight_hh
-        any_dtype = inputs.device == weight.device and torch.is_autocast_enabled(weight.device.type)
-        if inputs.device != weight.device or (inputs.dtype != weight.dtype and not any_dtype):
-            raise ValueError(
-                f"inputs must be {weight.dtype} on {weight.device}, as the weights are, got {inputs.dtype} on "
-                f"{inputs.device}."
-            )
+        check_like(inputs, name="inputs", like=weight)
         if config.norm_groups == config.hidden_channels and inputs.shape[3] * inputs.shape[4] == 1:
             raise ValueError(
                 f"norm_groups={config.norm_groups} on maps of 1 x 1 leaves one value a group, which a norm makes 0. "
@@ -302,11 +298,7 @@ class ConvRecurrent(nn.Module):
                     f"state.{name} must have shape (layers x directions, batch, hidden, height, width) = {shape}, "
                     f"got {tuple(part.shape)}."
                 )
-            if part.device != inputs.device or (part.dtype != inputs.dtype and not any_dtype):
-                raise ValueError(
-                    f"state.{name} must be {inputs.dtype} on {inputs.device}, as the inputs are, got {part.dtype} on "
-                    f"{part.device}."
-                )
+            check_like(part, name=f"state.{name}", like=inputs, like_name="the inputs are")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -46,8 +46,16 @@ class LayerRun(NamedTuple):
     cell: Float[Tensor, "batch hidden"] | None
 
 
-def choose_method(config: RecurrentConfig, *, like: Tensor) -> Method:
-    """How layers of this configuration run on tensors like this one.
+# Measured on CPU. From this width on, a ragged batch of an LSTM is faster without the padding that blocks leave than with
+# the fused kernel over them.
+_WIDE = 512
+# Below these widths PyTorch's own loops, though not fused, are faster than ours, which call more operations a step.
+_NARROW = 64
+_NARROW_WITHOUT_GRADIENT = 256
+
+
+def choose_method(config: RecurrentConfig, *, like: Tensor, ragged: bool) -> Method:
+    """How layers of this configuration run on tensors like this one, in a batch with padding or without.
 
     fused: PyTorch's kernel of the whole sequence. scan: a loop with a hand-written backward. parallel: a scan in
     logarithmically many passes. steps: a loop of plain operations, which a compiler or exporter can read.
@@ -59,9 +67,13 @@ def choose_method(config: RecurrentConfig, *, like: Tensor) -> Method:
         return "fused" if has_kernel(config) else "steps"
     if not on_cpu:
         return "fused" if has_kernel(config) else "scan"
+    if not has_kernel(config):
+        return "scan"
     # On CPU PyTorch fuses the LSTM alone, through oneDNN, and not in float64.
-    fuses = config.kind == "lstm" and like.dtype != torch.float64 and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    return "fused" if has_kernel(config) and fuses else "scan"
+    if config.kind == "lstm" and like.dtype != torch.float64 and torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return "scan" if ragged and config.hidden_size >= _WIDE else "fused"
+    narrow = _NARROW if torch.is_grad_enabled() else _NARROW_WITHOUT_GRADIENT
+    return "fused" if config.hidden_size < narrow else "scan"
 
 
 def has_kernel(config: RecurrentConfig) -> bool:

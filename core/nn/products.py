@@ -15,6 +15,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from core.nn.ragged import is_traced
+
+# oneDNN looks its kernel up at every call, some 20 microseconds: a smaller weight, or product, is done sooner without it.
+_LEAST_WEIGHT = 1 << 19
+_LEAST_WORK = 1 << 24
+
 # Float32 rounding of a product of 64 terms near 1 stays far below this; bfloat16 rounding is far above.
 _SELF_TEST_TOLERANCE = 1e-5
 
@@ -32,7 +38,7 @@ class PackedWeight:
         self._dtype = dtype
         self._bias = None if bias is None else bias.to(dtype)
         weight = weight.to(dtype)
-        self._fast = has_fast_products(weight)
+        self._fast = weight.numel() >= _LEAST_WEIGHT and has_fast_products(weight)
         # The number of rows is a hint for the layout only: a recurrence has as many as there are sequences still running.
         self._weight = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), 32) if self._fast else weight
 
@@ -47,7 +53,7 @@ def linear(
     inputs: Float[Tensor, "rows in"], weight: Float[Tensor, "out in"], bias: Float[Tensor, "out"] | None = None
 ) -> Float[Tensor, "rows out"]:
     """`torch.nn.functional.linear` by the fast route, forward and backward."""
-    if torch.compiler.is_compiling() or torch.compiler.is_exporting() or not has_fast_products(inputs):
+    if is_traced() or inputs.numel() * weight.shape[0] < _LEAST_WORK or not has_fast_products(inputs):
         return F.linear(inputs, weight, bias)
     result: Tensor = _FastLinear.apply(inputs, weight, bias)
     return result
@@ -59,7 +65,7 @@ def product(
     """`left @ right` by the fast route, rounded to `dtype` on the way; without a gradient, for use in a backward pass."""
     if dtype is not None and dtype != left.dtype:
         return (left.to(dtype) @ right.to(dtype)).to(left.dtype)
-    if has_fast_products(left):
+    if left.numel() * right.shape[1] >= _LEAST_WORK and has_fast_products(left):
         return _fast(left, right.t(), None)
     return left @ right
 

@@ -14,6 +14,7 @@ from core.nn.dropout import locked_mask
 from core.nn.initialisation import initialise_cell_
 from core.nn.kernels import LayerWeights, Method, choose_method, run_direction, run_stack
 from core.nn.lengths import check_lengths
+from core.nn.precision import check_like
 from core.nn.ragged import RaggedPlan, may_look_at, plan_blocks, plan_dense, plan_rectangle
 from core.nn.recurrent_config import MIN_KINDS, RecurrentConfig
 
@@ -116,9 +117,9 @@ class Recurrent(nn.Module):
         if state is None:
             state = self.initial_state(inputs.shape[0])
         layers = self._dropped(self._layers())
-        method = choose_method(self.config, like=inputs)
         if lengths is not None and may_look_at(lengths) and bool((lengths == inputs.shape[1]).all()):
             lengths = None
+        method = choose_method(self.config, like=inputs, ragged=lengths is not None)
         if lengths is None and method == "fused" and not (self.config.residual or self.config.locked_dropout):
             return self._run_dense(inputs, state, layers)
         return self._run_layers(inputs, lengths, state, layers, method)
@@ -259,12 +260,7 @@ class Recurrent(nn.Module):
                 f"inputs must have shape (batch, time >= 1, {self.input_size}), got {tuple(inputs.shape)}. "
                 f"The last axis is input_size={self.input_size}."
             )
-        any_dtype = inputs.device == weight.device and torch.is_autocast_enabled(weight.device.type)
-        if inputs.device != weight.device or (inputs.dtype != weight.dtype and not any_dtype):
-            raise ValueError(
-                f"inputs must be {weight.dtype} on {weight.device}, as the weights are, got {inputs.dtype} on "
-                f"{inputs.device}."
-            )
+        check_like(inputs, name="inputs", like=weight)
         if lengths is not None:
             check_lengths(lengths, batch_size=inputs.shape[0], device=inputs.device)
         if state is None:
@@ -283,8 +279,4 @@ class Recurrent(nn.Module):
                     f"state.{name} must have shape (layers x directions, batch, hidden) = {shape}, "
                     f"got {tuple(part.shape)}."
                 )
-            if part.device != inputs.device or (part.dtype != inputs.dtype and not any_dtype):
-                raise ValueError(
-                    f"state.{name} must be {inputs.dtype} on {inputs.device}, as the inputs are, got {part.dtype} on "
-                    f"{part.device}."
-                )
+            check_like(part, name=f"state.{name}", like=inputs, like_name="the inputs are")

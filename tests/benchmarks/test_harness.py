@@ -49,6 +49,26 @@ def test_the_ratio_is_the_median_of_the_pairs(clock: Clock) -> None:
     assert calls[2:6] == ["ours", "rival", "rival", "ours"]
 
 
+def test_a_device_is_waited_for_before_the_clock_is_read(clock: Clock) -> None:
+    """What the device still works on after a call belongs to that call, and to no other."""
+    waiting = [0.0]
+
+    def call(seconds: float) -> None:
+        clock.now += 0.001
+        waiting[0] += seconds
+
+    def synchronise() -> None:
+        clock.now += waiting[0]
+        waiting[0] = 0.0
+
+    result = time_pair(
+        lambda: call(1.0), rival=lambda: call(3.0), case="c", rival_name="r", num_pairs=4, synchronise=synchronise
+    )
+    assert result.ours == pytest.approx(1001.0)
+    assert result.rival == pytest.approx(3001.0)
+    assert result.spread == pytest.approx(0.0)
+
+
 def test_results_are_kept_with_every_field(
     clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -28,7 +28,11 @@ def test_values_and_gradients_are_those_of_a_linear_layer(
     offset = torch.randn(columns, dtype=dtype, requires_grad=True) if bias else None
     leaves = [leaf for leaf in (inputs, weight, offset) if leaf is not None]
     grad = torch.randn(rows, columns, dtype=dtype)
-    with mock.patch.object(products, "_passes_self_test", return_value=fast and products._passes_self_test()):
+    with (
+        mock.patch.object(products, "_passes_self_test", return_value=fast and products._passes_self_test()),
+        mock.patch.object(products, "_LEAST_WEIGHT", 0),
+        mock.patch.object(products, "_LEAST_WORK", 0),
+    ):
         outputs = linear(inputs, weight, offset)
         gradients = torch.autograd.grad(outputs, leaves, grad)
         with torch.no_grad():
@@ -68,7 +72,7 @@ def test_a_kernel_that_rounds_is_not_taken() -> None:
 
 @pytest.mark.timeout(60)
 def test_parts_and_repetitions_of_a_matrix_are_copied_first() -> None:
-    """oneDNN takes them as they lie, a minute long; the gradient of a sum is such a tensor."""
+    """As they lie oneDNN takes a minute; the gradient of a sum is such a tensor."""
     inputs, weight = torch.randn(4096, 512, requires_grad=True), torch.randn(3 * 512, 512, requires_grad=True)
     linear(inputs, weight[512:]).sum().backward()
     torch.testing.assert_close(weight.grad[1024], inputs.detach().sum(0), rtol=1e-3, atol=1e-2)
@@ -94,3 +98,12 @@ def test_a_packed_weight_rounds_to_its_precision_and_gives_back_the_inputs() -> 
     assert not torch.equal(outputs, inputs @ weight.t())
     with pytest.raises(RuntimeError):
         PackedWeight(weight, dtype=torch.float32)(torch.randn(3, 41))
+
+
+def test_small_products_are_not_worth_the_detour() -> None:
+    with mock.patch.object(products, "_fast", side_effect=AssertionError):
+        linear(torch.zeros(8, 64), torch.zeros(64, 64))
+        PackedWeight(torch.zeros(64, 64), dtype=torch.float32)(torch.zeros(8, 64))
+    with mock.patch.object(products, "has_fast_products", return_value=True) as asked:
+        linear(torch.zeros(4096, 64), torch.zeros(64, 64))
+    assert asked.called
