@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from core.nn.precision import is_autocast
 from core.nn.ragged import is_traced
 
 Score = Callable[[Tensor, Tensor | None], Tensor]
@@ -33,7 +34,7 @@ def additive_score(keys: Tensor, vector: Tensor, *, coverage_weight: Tensor | No
         A function of query (examples, queries, hidden) and coverage (examples, queries, source), None without
         `coverage_weight`, that gives scores (examples, queries, source).
     """
-    if is_traced() or torch.is_autocast_enabled(keys.device.type):
+    if is_traced() or is_autocast(keys.device):
         # A traced graph is optimised by others, and in bfloat16 the sigmoid would lose what tanh keeps near 0.
         return lambda query, coverage: torch.tanh(_sum(query, keys, coverage, coverage_weight)) @ vector
     doubled = _DoubleKeys.apply(keys, vector)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from core.nn.additive_score import additive_score
 from core.nn.lengths import check_lengths, valid_steps
 from core.nn.loop_products import Products, apply_linear, plain_products
+from core.nn.precision import check_like
 
 Attend = Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor]]
 """(query, coverage) -> (context, weights), over a memory that is given."""
@@ -162,7 +163,10 @@ class Attention(nn.Module, ABC):
                 f"values must have shape (examples, source >= 1, {self.memory_size}), got {tuple(values.shape)}. "
                 f"The last axis is memory_size={self.memory_size}."
             )
-        check_lengths(lengths, batch_size=values.shape[0], device=values.device)
+        check_lengths(lengths, of=values)
+        weight = next(self.parameters(), None)
+        if weight is not None:
+            check_like(values, name="values", like=weight)
         mask = valid_steps(lengths, values.shape[1])
         # Filled before anything reads it: a weight of 0 does not stop a NaN.
         keys, values = self._project(values.masked_fill(~mask.unsqueeze(-1), 0.0))
@@ -194,6 +198,7 @@ class Attention(nn.Module, ABC):
                 f"query must have shape (examples, queries, features) = ({num_examples}, any, {self.query_size}), "
                 f"got {tuple(query.shape)}."
             )
+        check_like(query, name="query", like=memory.keys, like_name="the memory is")
         if (coverage is not None) != self.has_coverage:
             raise ValueError(
                 f"{type(self).__name__} {'needs' if self.has_coverage else 'does not read'} coverage, got "
@@ -204,6 +209,8 @@ class Attention(nn.Module, ABC):
                 f"coverage must have shape (examples, queries, source) = {(*query.shape[:2], num_source)}, "
                 f"got {tuple(coverage.shape)}."
             )
+        if coverage is not None:
+            check_like(coverage, name="coverage", like=memory.keys, like_name="the memory is")
         return self.bind(memory, plain_products)(query, coverage)
 
     def bind(self, memory: Memory, products: Products) -> Attend:

@@ -8,7 +8,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from core.nn.cells import RecurrentState
+from core.nn.lengths import check_lengths
 from core.nn.loop_products import apply_linear
+from core.nn.precision import check_like
 from core.nn.recurrent import RecurrentConfig
 
 BridgeKind = Literal["zero", "copy", "dense"]
@@ -38,8 +40,8 @@ class SourceShape(NamedTuple):
     """The encoder's layers; None for an encoder that has no recurrent state."""
 
 
-def check_source(source: Source, shape: SourceShape) -> None:
-    """Refuse a source whose shapes are not those of `shape`.
+def check_source(source: Source, shape: SourceShape, *, like: Tensor) -> None:
+    """Refuse a source whose shapes are not those of `shape`, or that is on another device or in another precision.
 
     Raises:
         ValueError: saying what was expected and what was got.
@@ -52,6 +54,9 @@ def check_source(source: Source, shape: SourceShape) -> None:
     expected = (source.outputs.shape[0], shape.summary_size)
     if source.summary.shape != expected:
         raise ValueError(f"source.summary must have shape {expected}, got {tuple(source.summary.shape)}.")
+    check_like(source.outputs, name="source.outputs", like=like)
+    check_like(source.summary, name="source.summary", like=like)
+    check_lengths(source.lengths, of=source.outputs)
 
 
 class Bridge(nn.Module):

@@ -276,7 +276,7 @@ class ConvRecurrent(nn.Module):
                 "Set fewer groups."
             )
         if lengths is not None:
-            check_lengths(lengths, batch_size=inputs.shape[0], device=inputs.device)
+            check_lengths(lengths, of=inputs)
         if state is None:
             return
         if (state.cell is not None) != (config.kind == "conv_lstm"):
@@ -348,5 +348,5 @@ def _plan(inputs: Tensor, lengths: Tensor | None) -> RaggedPlan:
         return plan_rectangle(full, num_steps=num_steps)._replace(has_padding=False)
     if may_look_at(lengths):
         # A step of one image costs more than any cut: rows leave the batch as soon as their sequence ends.
-        return plan_blocks(lengths, num_steps=num_steps, block_cost=0.0)
+        return plan_blocks(lengths, num_steps=num_steps, block_cost=None)
     return plan_rectangle(lengths, num_steps=num_steps)

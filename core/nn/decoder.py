@@ -19,6 +19,7 @@ from core.nn.decoder_layers import DecoderLayers
 from core.nn.decoder_loop import CarriedState, DecoderLoop, DecoderParts, to_rows
 from core.nn.lengths import check_lengths, valid_steps
 from core.nn.loop_products import LoopProducts, plain_products
+from core.nn.precision import check_like
 from core.nn.ragged import may_look_at
 from core.nn.readout import Readout
 
@@ -73,7 +74,7 @@ class Decoder(nn.Module):
         Raises:
             ValueError: if the source's shapes are not those the decoder was built for.
         """
-        check_source(source, self.source)
+        check_source(source, self.source, like=next(self.layers.parameters()))
         recurrent = self.bridge(source, self.layers.initial_state)
         memory = None if self.attention is None else self.attention.memory(source.outputs, source.lengths)
         num_examples = source.summary.shape[0]
@@ -186,14 +187,9 @@ class Decoder(nn.Module):
                 f"inputs must have shape (rows, time >= 1, {self.input_size}), got {tuple(inputs.shape)}. "
                 f"The last axis is input_size={self.input_size}."
             )
-        autocast = torch.is_autocast_enabled(weight.device.type)
-        if inputs.device != weight.device or (inputs.dtype != weight.dtype and not autocast):
-            raise ValueError(
-                f"inputs must be {weight.dtype} on {weight.device}, as the weights are, got {inputs.dtype} on "
-                f"{inputs.device}."
-            )
+        check_like(inputs, name="inputs", like=weight)
         if lengths is not None:
-            check_lengths(lengths, batch_size=inputs.shape[0], device=inputs.device)
+            check_lengths(lengths, of=inputs)
         self.check_state(state, num_rows=inputs.shape[0])
 
     def check_state(self, state: CarriedState, *, num_rows: int) -> None:

@@ -6,6 +6,8 @@ from typing import Literal, get_args
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from core.nn.precision import check_like
+
 FeedForwardActivation = Literal["relu", "tanh", "sigmoid", "gelu"]
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid, "gelu": nn.GELU}
@@ -69,5 +71,6 @@ class FeedForward(nn.Module):
             raise ValueError(
                 f"inputs must have {self.input_size} features in their last axis, got shape {tuple(inputs.shape)}."
             )
+        check_like(inputs, name="inputs", like=next(self.layers.parameters()))
         outputs: Tensor = self.layers(inputs)
         return outputs

@@ -271,6 +271,9 @@ def run_stack(
 
     `weights` has one entry a layer and direction. `inputs` and outputs are time-major unless `batch_first`.
     """
+    if inputs.is_cuda and torch.is_grad_enabled():
+        # cuDNN keeps what its backward pass needs in training mode alone.
+        dropout, training = (dropout if training else 0.0), True
     flat = _compact(weights) if inputs.is_cuda else [tensor for layer in weights for tensor in layer]
     if kind == "lstm":
         assert cell is not None, "an LSTM layer needs a cell state"

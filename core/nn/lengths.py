@@ -1,11 +1,14 @@
 """Valid time steps of padded batches. Lengths are explicit: nothing is ever inferred from zeros.
 
-Only shapes and dtypes are checked here. Values are checked once, where a batch is made: reading them would stall a GPU.
+Values are checked on CPU alone: reading them would stall a GPU, and break a trace. There they are right because they were
+checked where the batch was made.
 """
 
 import torch
 from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
+
+from core.nn.ragged import may_look_at
 
 
 def valid_steps(lengths: Int[Tensor, "batch"], num_steps: int) -> Bool[Tensor, "batch time"]:
@@ -21,7 +24,7 @@ def reverse_within_lengths(
     Raises:
         ValueError: if the lengths do not fit the batch.
     """
-    check_lengths(lengths, batch_size=sequence.shape[0], device=sequence.device)
+    check_lengths(lengths, of=sequence)
     batch_size, num_steps = sequence.shape[:2]
     step = torch.arange(num_steps, device=lengths.device)
     mirrored = lengths.unsqueeze(-1) - 1 - step
@@ -38,7 +41,7 @@ def last_valid_step(
     Raises:
         ValueError: if the lengths do not fit the batch.
     """
-    check_lengths(lengths, batch_size=sequence.shape[0], device=sequence.device)
+    check_lengths(lengths, of=sequence)
     batch_size, num_steps = sequence.shape[:2]
     rows = (lengths - 1).clamp(min=0) + num_steps * torch.arange(batch_size, device=lengths.device)
     last = sequence.flatten(0, 1).index_select(0, rows)
@@ -46,18 +49,25 @@ def last_valid_step(
     return last.masked_fill(empty, 0)
 
 
-def check_lengths(lengths: Tensor, *, batch_size: int, device: torch.device) -> None:
-    """Refuse lengths whose shape, dtype or device does not fit the batch.
+def check_lengths(lengths: Tensor, *, of: Shaped[Tensor, "batch time *features"]) -> None:
+    """Refuse lengths that do not fit a padded batch; their values are read on CPU alone, where that costs nothing.
 
     Raises:
         ValueError: saying what was expected and what was got.
     """
     if lengths.dtype != torch.int64:
         raise ValueError(f"lengths must be int64, got {lengths.dtype}. Convert them with lengths.long().")
-    if lengths.ndim != 1 or lengths.shape[0] != batch_size:
+    if lengths.ndim != 1 or lengths.shape[0] != of.shape[0]:
         raise ValueError(
-            f"lengths must have one entry per example, shape ({batch_size},), got {tuple(lengths.shape)}. "
+            f"lengths must have one entry per example, shape ({of.shape[0]},), got {tuple(lengths.shape)}. "
             "Tensors are batch-first: (batch, time, features)."
         )
-    if lengths.device != device:
-        raise ValueError(f"lengths must be on {device}, where the inputs are, got {lengths.device}.")
+    if lengths.device != of.device:
+        raise ValueError(f"lengths must be on {of.device}, where the inputs are, got {lengths.device}.")
+    if not may_look_at(lengths) or not len(lengths):
+        return
+    shortest, longest = (int(value) for value in torch.aminmax(lengths))
+    if shortest < 0 or longest > of.shape[1]:
+        wrong = shortest if shortest < 0 else longest
+        row = int((lengths == wrong).nonzero()[0])
+        raise ValueError(f"lengths must be from 0 to the {of.shape[1]} steps of the batch, got {wrong} in row {row}.")

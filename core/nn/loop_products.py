@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from core.nn.precision import is_autocast
 from core.nn.products import PackedWeight, has_fast_products, linear, product
 from core.nn.ragged import is_traced
 
@@ -88,7 +89,7 @@ def _each_step(weights: Sequence[Tensor], *, bias: Tensor | None, steps: Tensor 
 
 class _LoopProduct:
     def __init__(self, weight: Tensor, *, bias: Tensor | None, steps: Tensor | None, num_steps: int) -> None:
-        if torch.is_autocast_enabled(weight.device.type):
+        if is_autocast(weight.device):
             # Once: autocast keeps casts of parameters only, and what is detached is none.
             weight = weight.to(torch.get_autocast_dtype(weight.device.type))
         self._weight = weight

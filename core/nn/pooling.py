@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from core.nn.lengths import check_lengths, last_valid_step, valid_steps
+from core.nn.precision import check_like
 
 PoolingKind = Literal["last", "mean", "max", "attention"]
 
@@ -30,6 +31,7 @@ class LastPooling(nn.Module):
         self, outputs: Float[Tensor, "batch time features"], lengths: Int[Tensor, "batch"]
     ) -> Float[Tensor, "batch features"]:
         """Outputs of a bidirectional layer have the forward half first."""
+        _check_outputs(outputs)
         if not self.bidirectional:
             return last_valid_step(outputs, lengths)
         forward, backward = outputs.chunk(2, dim=-1)
@@ -72,6 +74,7 @@ class AttentivePooling(nn.Module):
     ) -> Float[Tensor, "batch features"]:
         """The weights sum to 1 over each sequence."""
         # A weight of 0 does not stop a NaN that stands in the padding: it is taken out before anything reads it.
+        check_like(outputs, name="outputs", like=next(self.score.parameters()))
         outputs = _fill_padding(outputs, lengths, 0.0)
         scores = self.score(outputs).squeeze(-1)
         # -inf, not a large negative number: bf16 would let padding leak in.
@@ -108,6 +111,12 @@ def build_pooling(
     return AttentivePooling(num_features, num_hidden=64 if num_hidden is None else num_hidden)
 
 
+def _check_outputs(outputs: Tensor) -> None:
+    if outputs.ndim != 3:
+        raise ValueError(f"outputs must have shape (batch, time, features), got {tuple(outputs.shape)}.")
+
+
 def _fill_padding(outputs: Tensor, lengths: Tensor, value: float) -> Tensor:
-    check_lengths(lengths, batch_size=outputs.shape[0], device=outputs.device)
+    _check_outputs(outputs)
+    check_lengths(lengths, of=outputs)
     return outputs.masked_fill(~valid_steps(lengths, outputs.shape[1]).unsqueeze(-1), value)

@@ -262,7 +262,7 @@ class Recurrent(nn.Module):
             )
         check_like(inputs, name="inputs", like=weight)
         if lengths is not None:
-            check_lengths(lengths, batch_size=inputs.shape[0], device=inputs.device)
+            check_lengths(lengths, of=inputs)
         if state is None:
             return
         if (state.cell is not None) != (config.kind == "lstm"):

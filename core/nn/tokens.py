@@ -38,7 +38,7 @@ def check_tokens(
     if tokens.device != vocabulary.weight.device:
         raise ValueError(f"tokens must be on {vocabulary.weight.device}, as the weights are, got {tokens.device}.")
     if lengths is not None:
-        check_lengths(lengths, batch_size=tokens.shape[0], device=tokens.device)
+        check_lengths(lengths, of=tokens)
         tokens = tokens.masked_fill(~valid_steps(lengths, tokens.shape[1]), 0)
     # On a GPU the embedding itself refuses it; reading values here would stall.
     if may_look_at(tokens) and tokens.numel():

@@ -13,6 +13,7 @@ from core.nn.decoder_config import DecoderConfig
 from core.nn.decoder_loop import CarriedState
 from core.nn.lengths import check_lengths, valid_steps
 from core.nn.loop_products import LoopProducts, apply_linear
+from core.nn.precision import check_like
 from core.nn.recurrent import Recurrent, RecurrentConfig
 from core.nn.teacher_forcing import check_probability, draw_true_steps
 
@@ -160,6 +161,7 @@ class VectorDecoder(nn.Module):
             raise ValueError(
                 f"previous must have shape (rows, time >= 1, {self.value_size}), got {tuple(previous.shape)}."
             )
+        check_like(previous, name="previous", like=self.output.weight)
         if (known is not None) != (self.known_size > 0):
             raise ValueError(
                 f"known must be {'given' if self.known_size else 'None'} where known_size={self.known_size}, got "
@@ -169,8 +171,10 @@ class VectorDecoder(nn.Module):
             raise ValueError(
                 f"known must have shape {(*previous.shape[:2], self.known_size)}, got {tuple(known.shape)}."
             )
+        if known is not None:
+            check_like(known, name="known", like=self.output.weight)
         if lengths is not None:
-            check_lengths(lengths, batch_size=previous.shape[0], device=previous.device)
+            check_lengths(lengths, of=previous)
 
 
 class OneToMany(nn.Module):
@@ -187,6 +191,8 @@ class OneToMany(nn.Module):
         """Outputs of `num_steps` steps, zeros after each example's own length."""
         if num_steps < 1:
             raise ValueError(f"num_steps must be at least 1, got {num_steps}.")
+        if inputs.ndim != 2:
+            raise ValueError(f"inputs must have shape (batch, features), got {tuple(inputs.shape)}.")
         outputs, _ = self.recurrent(inputs.unsqueeze(1).expand(-1, num_steps, -1), lengths)
         return _mask(apply_linear(outputs, self.output.weight, self.output.bias), lengths)
 

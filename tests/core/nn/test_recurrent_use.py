@@ -59,6 +59,8 @@ def lstm_state(**changed: Any) -> RecurrentState:
         ({"inputs": torch.zeros(2, 3, 5, device="meta")}, "on cpu, as the weights are, got .* on meta"),
         ({"lengths": torch.tensor([1, 2, 3])}, r"lengths must have .* \(2,\), got \(3,\)"),
         ({"lengths": torch.tensor([1.0, 2.0])}, "lengths must be int64, got torch.float32"),
+        ({"lengths": torch.tensor([3, 4])}, "lengths must be from 0 to the 3 steps of the batch, got 4 in row 1"),
+        ({"lengths": torch.tensor([-1, 3])}, "lengths must be from 0 to the 3 steps of the batch, got -1 in row 0"),
         ({"state": lstm_state(cell=None)}, "state of a lstm has a cell state, got one without it"),
         ({"state": lstm_state(hidden=torch.zeros(1, 3, 4))}, r"state.hidden .* = \(1, 2, 4\), got \(1, 3, 4\)"),
         ({"state": lstm_state(cell=torch.zeros(2, 2, 4))}, r"state.cell .* = \(1, 2, 4\), got \(2, 2, 4\)"),

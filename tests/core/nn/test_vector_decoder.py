@@ -138,7 +138,7 @@ def test_input_that_does_not_fit_is_refused() -> None:
         ({"known": known[:, :3]}, r"known must have shape \(3, 4, 3\), got \(3, 3, 3\)"),
         ({"lengths": torch.tensor([1])}, "one entry per example"),
         ({"true_probability": -0.1}, r"in \[0, 1\], got -0.1"),
-        ({"previous": previous.float(), "known": known.float()}, "inputs must be torch.float64"),
+        ({"previous": previous.float(), "known": known.float()}, "previous must be torch.float64"),
     ):
         with pytest.raises(ValueError, match=message):
             model(**{"previous": previous, "lengths": None, "state": state, "known": known, **arguments})
