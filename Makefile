@@ -19,6 +19,7 @@ lint: $(INSTALLED)
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.recurrent
 	$(BIN)/python -m benchmarks.start_up
+	$(BIN)/python -m benchmarks.notes
 	$(BIN)/python -m scripts.tables
 
 # Rewrites the tables of README.md from results/ and benchmarks/results/.
