@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from core.nn.first_derivatives import first_derivatives_only
 from core.nn.precision import is_autocast
 from core.nn.ragged import is_traced
 
@@ -34,8 +34,8 @@ def additive_score(keys: Tensor, vector: Tensor, *, coverage_weight: Tensor | No
         A function of query (examples, queries, hidden) and coverage (examples, queries, source), None without
         `coverage_weight`, that gives scores (examples, queries, source).
     """
-    if is_traced() or is_autocast(keys.device):
-        # A traced graph is optimised by others, and in bfloat16 the sigmoid would lose what tanh keeps near 0.
+    if is_traced() or is_autocast(keys.device) or keys.dtype not in (torch.float32, torch.float64):
+        # A traced graph is optimised by others, and in half precision the sigmoid would lose what tanh keeps near 0.
         return lambda query, coverage: torch.tanh(_sum(query, keys, coverage, coverage_weight)) @ vector
     doubled = _DoubleKeys.apply(keys, vector)
 
@@ -62,7 +62,7 @@ class _DoubleKeys(torch.autograd.Function):
         return 2 * keys
 
     @staticmethod
-    @once_differentiable
+    @first_derivatives_only
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (vector,) = ctx.saved_tensors
         return grad * (4 * vector), None
@@ -78,7 +78,7 @@ class _AdditiveScore(torch.autograd.Function):
         return (halved @ (2 * vector)).sub_(vector.sum())
 
     @staticmethod
-    @once_differentiable
+    @first_derivatives_only
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         halved, vector, coverage, weight = ctx.saved_tensors
         grad_vector = 2 * (grad.reshape(-1) @ halved.flatten(0, 2)) - grad.sum()

@@ -326,7 +326,8 @@ class MultiHeadAttention(Attention):
         return self.num_hidden
 
     def _split(self, features: Tensor) -> Tensor:
-        return features.reshape(*features.shape[:2], self.num_heads, -1).transpose(1, 2)
+        width = features.shape[-1] // self.num_heads
+        return features.reshape(*features.shape[:2], self.num_heads, width).transpose(1, 2)
 
     def _project(self, values: Tensor) -> tuple[Tensor, Tensor]:
         keys = apply_linear(values, self.key.weight, self.key.bias)

@@ -138,7 +138,9 @@ def initialise_conv_cell_(weights: ConvCellWeights, *, kind: ConvCellKind) -> No
     for gate in weights.weight_ih.chunk(num_gates):
         nn.init.xavier_uniform_(gate)
     for gate in weights.weight_hh.chunk(num_gates):
-        nn.init.orthogonal_(gate)
+        # Half precision has no QR decomposition.
+        drawn = gate.new_empty(gate.shape, dtype=torch.promote_types(gate.dtype, torch.float32))
+        gate.copy_(nn.init.orthogonal_(drawn))
     weights.bias.zero_()
     if kind == "conv_lstm":
         weights.bias.chunk(num_gates)[1].fill_(1.0)

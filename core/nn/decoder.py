@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from core.nn.attention import Attention
 from core.nn.bridge import Bridge, Source, SourceShape, check_source
 from core.nn.cell_loop import sequence_settings
+from core.nn.cells import RecurrentState
 from core.nn.decoder_config import AttentionBefore, AttentionBetween, DecoderConfig, FixedContext
 from core.nn.decoder_layers import DecoderLayers
 from core.nn.decoder_loop import CarriedState, DecoderLoop, DecoderParts, to_rows
@@ -212,9 +213,32 @@ class Decoder(nn.Module):
                     f"state.{name} must {'be there' if wanted else 'be None'} for this decoder: the state comes from "
                     "another one. Begin with start()."
                 )
+        self._check_recurrent(state.recurrent, num_rows=num_rows)
+        num_source = 0 if state.memory is None else state.memory.mask.shape[1]
+        for name, part, width in (("fed", state.fed, self.fed_size), ("coverage", state.coverage, num_source)):
+            if part is not None and part.shape != (num_rows, width):
+                raise ValueError(f"state.{name} must have shape {(num_rows, width)}, got {tuple(part.shape)}.")
         per_example = state.context if state.memory is None else state.memory.mask
-        if per_example is not None and state.num_rows % per_example.shape[0]:
+        if per_example is not None and num_rows != per_example.shape[0] and num_rows % max(1, per_example.shape[0]):
             raise ValueError(
                 f"every example must have as many hypotheses as every other, got {state.num_rows} rows for "
                 f"{per_example.shape[0]} examples."
             )
+
+    def _check_recurrent(self, state: RecurrentState, *, num_rows: int) -> None:
+        recurrent = self.config.recurrent
+        if (state.cell is not None) != (recurrent.kind == "lstm"):
+            raise ValueError(
+                f"the state of a {recurrent.kind} has {'a' if recurrent.kind == 'lstm' else 'no'} cell state, got one "
+                f"{'without' if state.cell is None else 'with'} it: it comes from another kind of cell."
+            )
+        shape = (recurrent.num_layers, num_rows, recurrent.hidden_size)
+        weight = next(self.layers.parameters())
+        for name, part in zip(RecurrentState._fields, state, strict=True):
+            if part is None:
+                continue
+            if part.shape != shape:
+                raise ValueError(
+                    f"state.recurrent.{name} must have shape (layers, rows, hidden) = {shape}, got {tuple(part.shape)}."
+                )
+            check_like(part, name=f"state.recurrent.{name}", like=weight)

@@ -27,7 +27,13 @@ class LockedDropout(nn.Module):
         return f"probability={self.probability}"
 
     def forward(self, inputs: Float[Tensor, "batch time features"]) -> Float[Tensor, "batch time features"]:
-        """The inputs themselves in evaluation."""
+        """The inputs themselves in evaluation.
+
+        Raises:
+            ValueError: for inputs without these three axes, or without a step.
+        """
+        if inputs.ndim != 3 or inputs.shape[1] == 0:
+            raise ValueError(f"inputs must have shape (batch, time >= 1, features), got {tuple(inputs.shape)}.")
         if not self.training or self.probability == 0.0:
             return inputs
         return inputs * locked_mask(inputs[:, 0], probability=self.probability).unsqueeze(1)

@@ -5,7 +5,6 @@ the recurrence from step t + 1. A fused kernel shows the first part only, so for
 runs on its own, one call a step, with the same weights and the same result.
 """
 
-import copy
 import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from core.nn.cells import RecurrentState
+from core.nn.cells import CellWeights, InputWeights, NormWeights, RecurrentState
 from core.nn.lengths import reverse_within_lengths, valid_steps
 from core.nn.recurrent import Recurrent
 
@@ -64,9 +63,10 @@ def hidden_gradient_norms(
 def network_gradient_norms(
     network: nn.Module, loss: Callable[[], Tensor]
 ) -> dict[str, Float[Tensor, "layers_directions time"]]:
-    """`hidden_gradient_norms` of every `Recurrent` in a network, by its name in it.
+    """`hidden_gradient_norms` of every `Recurrent` that the loss calls, by its name in the network.
 
-    Where the loss calls one of them several times - chunk by chunk, or step by step - the calls follow each other in time.
+    Where the loss calls one of them several times, as chunk by chunk, the calls follow each other in time. The layers of a
+    decoder that feeds its own outputs back are run by a loop of its own and are not measured.
 
     Args:
         network: the network; it is measured in evaluation mode, and left in the mode it was in.
@@ -87,7 +87,8 @@ def network_gradient_norms(
     states = [hidden for calls in traces.values() for call in calls for layer in call.hidden for hidden in layer]
     if not states or not value.requires_grad:
         raise ValueError(
-            "The loss does not depend on a recurrent layer of the network, so there is no gradient to follow."
+            "The loss does not depend on a recurrent layer that could be measured, so there is no gradient to follow. (The "
+            "layers of a decoder that feeds its own outputs back are not.)"
         )
     found = iter(torch.autograd.grad(value, states, allow_unused=True))
     norms: dict[str, Tensor] = {}
@@ -217,10 +218,10 @@ def _run_steps(
 
 def _single_layer(recurrent: Recurrent, index: int, *, input_size: int) -> Recurrent:
     """One layer in one direction as a network of its own, with the same weights."""
-    suffix = f"_{layer_names(recurrent)[index]}"
-    single = copy.copy(recurrent)
-    # The shallow copy has what stands in for `forward` too.
-    single.__dict__.pop("forward", None)
+    suffix = layer_names(recurrent)[index]
+    # Built bare: a copy would bring along hooks, parametrisations, and what stands in for `forward`.
+    single = Recurrent.__new__(Recurrent)
+    nn.Module.__init__(single)
     single.config = dataclasses.replace(
         recurrent.config,
         num_layers=1,
@@ -231,9 +232,10 @@ def _single_layer(recurrent: Recurrent, index: int, *, input_size: int) -> Recur
         learn_initial_state=False,
     )
     single.input_size = input_size
-    single._parameters = {
-        name.removesuffix(suffix) + "_l0": parameter
-        for name, parameter in recurrent._parameters.items()
-        if name.endswith(suffix)
-    }
+    single.reset = recurrent.reset
+    single.train(recurrent.training)
+    for name in {*CellWeights._fields, *InputWeights._fields, *NormWeights._fields}:
+        weight = getattr(recurrent, f"{name}_{suffix}", None)
+        if weight is not None:
+            setattr(single, f"{name}_l0", weight)
     return single

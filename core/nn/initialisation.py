@@ -26,7 +26,9 @@ def initialise_cell_(weights: CellWeights | InputWeights, *, kind: CellKind, nor
     weights.bias_ih.zero_()
     if isinstance(weights, CellWeights):
         for gate in weights.weight_hh.chunk(num_gates):
-            nn.init.orthogonal_(gate)
+            # Half precision has no QR decomposition.
+            drawn = gate.new_empty(gate.shape, dtype=torch.promote_types(gate.dtype, torch.float32))
+            gate.copy_(nn.init.orthogonal_(drawn))
         weights.bias_hh.zero_()
     if kind in _FORGET_GATE:
         weights.bias_ih.chunk(num_gates)[_FORGET_GATE[kind]].fill_(1.0)

@@ -54,8 +54,11 @@ _NARROW = 64
 _NARROW_WITHOUT_GRADIENT = 256
 
 
-def choose_method(config: RecurrentConfig, *, like: Tensor, ragged: bool) -> Method:
+def choose_method(config: RecurrentConfig, *, like: Tensor, ragged: bool, training: bool) -> Method:
     """How layers of this configuration run on tensors like this one, in a batch with padding or without.
+
+    In training it does not depend on whether gradients are recorded: dropout is drawn in the layout of the method, and a
+    forward pass that is computed again must draw the same.
 
     fused: PyTorch's kernel of the whole sequence. scan: a loop with a hand-written backward. parallel: a scan in
     logarithmically many passes. steps: a loop of plain operations, which a compiler or exporter can read.
@@ -72,7 +75,7 @@ def choose_method(config: RecurrentConfig, *, like: Tensor, ragged: bool) -> Met
     # On CPU PyTorch fuses the LSTM alone, through oneDNN, and not in float64.
     if config.kind == "lstm" and like.dtype != torch.float64 and torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return "scan" if ragged and config.hidden_size >= _WIDE else "fused"
-    narrow = _NARROW if torch.is_grad_enabled() else _NARROW_WITHOUT_GRADIENT
+    narrow = _NARROW if training or torch.is_grad_enabled() else _NARROW_WITHOUT_GRADIENT
     return "fused" if config.hidden_size < narrow else "scan"
 
 
@@ -103,6 +106,9 @@ def run_direction(
         assert isinstance(weights.cell, CellWeights)
         return _run_blocks(sequence, plan=plan, kind=config.kind, weights=weights.cell, hidden=hidden, cell=cell)
     projected = _project(sequence, kind=config.kind, weights=weights)
+    if plan.has_padding and config.kind == "rnn_relu":
+        # Else its state grows without bound in the padding, and a gradient of 0 times infinity is no number.
+        projected = projected.masked_fill(~plan.valid.unsqueeze(-1), -torch.finfo(projected.dtype).max / 4)
     if method == "parallel":
         outputs, cells = _run_parallel(projected, config=config, plan=plan, hidden=hidden), None
     elif config.kind in MIN_KINDS:
@@ -154,7 +160,10 @@ def _draw_zoneout(config: RecurrentConfig, *, like: Tensor, training: bool) -> Z
 
 
 def _run_parallel(projected: Tensor, *, config: RecurrentConfig, plan: RaggedPlan, hidden: Tensor) -> Tensor:
-    gate, candidate = (min_gru_gates if config.kind == "min_gru" else min_lstm_gates)(projected)
+    # In half precision 1 - gate would be 1 for every small gate, and the state would never forget.
+    exact = torch.promote_types(torch.promote_types(projected.dtype, hidden.dtype), torch.float32)
+    gate, candidate = (min_gru_gates if config.kind == "min_gru" else min_lstm_gates)(projected.to(exact))
+    hidden = hidden.to(exact)
     num_steps = plan.blocks[0].stop  # without a look at the lengths the plan is one rectangle
     decays, additions = (part.reshape(num_steps, -1, config.hidden_size) for part in (1 - gate, gate * candidate))
     return parallel_scan(decays, additions, first=hidden).flatten(0, 1)
@@ -221,7 +230,7 @@ def _run_blocks(
             ended.append(cell[block.num_rows :])
             cell = cell[: block.num_rows]
         block_outputs, hidden, cell = _run_block(
-            rows.reshape(block.stop - block.start, block.num_rows, -1),
+            rows.reshape(block.stop - block.start, block.num_rows, rows.shape[-1]),
             kind=kind,
             weights=weights,
             hidden=hidden[: block.num_rows],
@@ -274,6 +283,10 @@ def run_stack(
     if inputs.is_cuda and torch.is_grad_enabled():
         # cuDNN keeps what its backward pass needs in training mode alone.
         dropout, training = (dropout if training else 0.0), True
+    hidden, cell = (
+        hidden.contiguous(),
+        None if cell is None else cell.contiguous(),
+    )  # an expanded state is refused by cuDNN
     flat = _compact(weights) if inputs.is_cuda else [tensor for layer in weights for tensor in layer]
     if kind == "lstm":
         assert cell is not None, "an LSTM layer needs a cell state"

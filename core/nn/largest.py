@@ -48,7 +48,7 @@ def _first_in_order(values: Tensor, num: int) -> tuple[Tensor, Tensor]:
         ordered = values.sort(dim=-1, descending=True, stable=True)
         return ordered.values[:, :num], ordered.indices[:, :num]
     # Value and column in one integer: no two are equal, so the order of topk is fixed, and it is faster than a sort.
-    bits = values.view(torch.int32)
+    bits = (values + 0.0).view(torch.int32)  # -0.0 and 0.0 are equal
     ascending = bits ^ ((bits >> 31) & 0x7FFFFFFF)
     places = torch.arange(values.shape[1] - 1, -1, -1, device=values.device)
     keys = (ascending.long() << 32) | places

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from core.nn.first_derivatives import first_derivatives_only
 from core.nn.precision import is_autocast
 from core.nn.products import PackedWeight, has_fast_products, linear, product
 from core.nn.ragged import is_traced
@@ -99,7 +100,7 @@ class _LoopProduct:
         self._num_steps = num_steps
         self._packed = _Packed(self._fixed) if weight.ndim == 2 and has_fast_products(weight) else None
         self._step = 0
-        self._inputs: list[Tensor] = []
+        self._inputs: list[_Kept] = []
         self._buffer: Tensor | None = None
         self._terms: Sequence[Tensor] = ()
 
@@ -113,7 +114,7 @@ class _LoopProduct:
             product: Tensor = _PackedStep.apply(self._packed, self._buffer[step], self._terms[step], *flat)
             return product.reshape(*leading, -1)
         rows = inputs[0] if len(inputs) == 1 else torch.cat(inputs, dim=-1)
-        self._inputs.append(rows.detach())
+        self._inputs.append(_Kept(rows.detach()))
         result = F.linear(rows, self._fixed) if self._fixed.ndim == 2 else rows @ self._fixed.mT
         return result + self._terms[step]
 
@@ -143,20 +144,16 @@ class _CollectGradient(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, terms: Tensor, weight: Tensor, inputs: list[Tensor] | Tensor) -> Tensor:
+    def forward(ctx: Any, terms: Tensor, weight: Tensor, inputs: "list[_Kept] | Tensor") -> Tensor:
         ctx.inputs = inputs
         ctx.num_batch_axes = weight.ndim - 2
         ctx.dtype = weight.dtype
         return terms.view_as(terms)
 
     @staticmethod
+    @first_derivatives_only
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, None]:
-        if torch.is_grad_enabled():
-            raise RuntimeError(
-                "a decoder's loop has no second derivatives: call backward without create_graph=True, or put "
-                "core.nn.loop_products.plain_products in place of LoopProducts."
-            )
-        inputs = ctx.inputs if isinstance(ctx.inputs, Tensor) else torch.stack(ctx.inputs)
+        inputs = ctx.inputs if isinstance(ctx.inputs, Tensor) else torch.stack([kept.tensor for kept in ctx.inputs])
         grad_terms = grad if ctx.needs_input_grad[0] else None
         grad = grad[: len(inputs)]  # all but those of a loop that was left early
         axes = ctx.num_batch_axes
@@ -171,18 +168,36 @@ class _CollectGradient(torch.autograd.Function):
         return grad_terms, grad.mT @ inputs, None
 
 
+class _Kept:
+    """A tensor kept outside of autograd's sight, and so outside of its check that nobody has written over it."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self._tensor = tensor
+        self._version = tensor._version
+
+    @property
+    def tensor(self) -> Tensor:
+        if self._tensor._version != self._version:
+            raise RuntimeError(
+                "A tensor that a decoder's loop needs for its gradients has been modified by an inplace operation between "
+                "forward and backward. Clone it before it is written to, or call backward first."
+            )
+        return self._tensor
+
+
 class _Packed:
     """A weight laid out for the products of a loop, and its transpose for those of its backward pass."""
 
     def __init__(self, weight: Tensor) -> None:
-        self._weight = weight
+        self._weight = _Kept(weight)
         self.forward = PackedWeight(weight, dtype=weight.dtype)
         self._backward: PackedWeight | None = None
 
     @property
     def backward(self) -> PackedWeight:
         if self._backward is None:
-            self._backward = PackedWeight(self._weight.t(), dtype=self._weight.dtype)
+            weight = self._weight.tensor
+            self._backward = PackedWeight(weight.t(), dtype=weight.dtype)
         return self._backward
 
 
@@ -197,6 +212,7 @@ class _PackedStep(torch.autograd.Function):
         return packed.forward(rows).add_(term)
 
     @staticmethod
+    @first_derivatives_only
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         grad_rows = ctx.packed.backward(grad.contiguous())
         return None, None, grad, *torch.split(grad_rows, ctx.sizes, dim=-1)
@@ -234,6 +250,7 @@ class _CollectEmbedding(torch.autograd.Function):
         return terms.view_as(terms)
 
     @staticmethod
+    @first_derivatives_only
     def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor, None]:
         indices = torch.stack(ctx.indices)
         grad_table = torch.ops.aten.embedding_dense_backward(

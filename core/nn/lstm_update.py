@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from core.nn.first_derivatives import first_derivatives_only
 from core.nn.ragged import is_traced
 
 
@@ -35,7 +35,7 @@ class _LSTMUpdate(torch.autograd.Function):
         return output_gate * squashed, new_cell
 
     @staticmethod
-    @once_differentiable
+    @first_derivatives_only
     def backward(ctx: Any, grad_hidden: Tensor, grad_cell: Tensor) -> tuple[Tensor, Tensor]:
         activated, cell, squashed = ctx.saved_tensors
         input_gate, forget_gate, candidate, output_gate = activated.chunk(4, dim=-1)

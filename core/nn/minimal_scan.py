@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from core.nn.cells import CellKind, min_lstm_gates
+from core.nn.first_derivatives import first_derivatives_only
 
 # Elements of a block: a handful of such float32 tensors fit in the second-level cache of two cores or the third of one.
 _BLOCK_ELEMENTS = 1 << 18
@@ -75,7 +75,7 @@ class _MinimalScan(torch.autograd.Function):
         return states
 
     @staticmethod
-    @once_differentiable
+    @first_derivatives_only
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, Tensor]:
         hidden, states, gates, *projected = ctx.saved_tensors
         size = hidden.shape[1]

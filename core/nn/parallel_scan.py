@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from core.nn.first_derivatives import first_derivatives_only
 from core.nn.ragged import is_traced
 
 
@@ -40,7 +40,7 @@ class _ParallelScan(torch.autograd.Function):
         return states
 
     @staticmethod
-    @once_differentiable
+    @first_derivatives_only
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
         decays, states = ctx.saved_tensors
         # Backwards, step t takes from step t + 1 what decays(t + 1) let through.

@@ -11,7 +11,7 @@ def is_autocast(device: torch.device) -> bool:
 
 
 def check_like(tensor: Tensor, *, name: str, like: Tensor, like_name: str = "the weights are") -> None:
-    """Refuse a tensor on another device than `like`, or in another precision; under autocast any precision will do.
+    """Refuse a tensor on another device than `like`, or in another precision; under autocast any but float64 will do.
 
     Args:
         tensor: what is checked.
@@ -22,7 +22,8 @@ def check_like(tensor: Tensor, *, name: str, like: Tensor, like_name: str = "the
     Raises:
         ValueError: saying what was expected and what was got.
     """
-    if tensor.device != like.device or (tensor.dtype != like.dtype and not is_autocast(like.device)):
+    rounds = is_autocast(like.device) and tensor.is_floating_point() and tensor.dtype != torch.float64
+    if tensor.device != like.device or (tensor.dtype != like.dtype and not rounds):
         raise ValueError(
             f"{name} must be {like.dtype} on {like.device}, as {like_name}, got {tensor.dtype} on {tensor.device}."
         )

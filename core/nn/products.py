@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from core.nn.first_derivatives import first_derivatives_only
 from core.nn.ragged import is_traced
 
 # oneDNN looks its kernel up at every call, some 20 microseconds: a smaller weight, or product, is done sooner without it.
@@ -98,7 +98,7 @@ class _FastLinear(torch.autograd.Function):
         return _fast(inputs, weight, bias)
 
     @staticmethod
-    @once_differentiable
+    @first_derivatives_only
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         inputs, weight = ctx.saved_tensors
         wants_inputs, wants_weight, wants_bias = ctx.needs_input_grad

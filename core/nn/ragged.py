@@ -10,6 +10,7 @@ start are its first ones, and each block is a dense rectangle (steps, rows) with
 The rectangles lie one after the other in one flat tensor (rows, features), time-major inside a rectangle.
 """
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -154,8 +155,9 @@ def cut_blocks(lengths: Sequence[int], *, block_cost: float | None) -> tuple[Blo
         return ()
     if block_cost is None:
         starts = [0, *ends[:-1]]
+        ascending = descending[::-1]
         return tuple(
-            Block(start, stop, sum(length > start for length in descending))
+            Block(start, stop, len(ascending) - bisect_right(ascending, start))
             for start, stop in zip(starts, ends, strict=True)
         )
     if len(ends) > _MAX_CANDIDATES:

@@ -102,6 +102,8 @@ class Recurrent(nn.Module):
         The backward direction reads each sequence from its own last step to its first, so its state is the one after
         the first step. A sequence of length 0 has no outputs, and its state passes through unchanged.
 
+        First derivatives only: most layers' backward pass is written by hand, and refuses to be differentiated.
+
         Exported, the batch size may vary and the number of steps is fixed (PyTorch unrolls its kernels): export at the
         longest length and pad, which changes no result.
 
@@ -119,7 +121,7 @@ class Recurrent(nn.Module):
         layers = self._dropped(self._layers())
         if lengths is not None and may_look_at(lengths) and bool((lengths == inputs.shape[1]).all()):
             lengths = None
-        method = choose_method(self.config, like=inputs, ragged=lengths is not None)
+        method = choose_method(self.config, like=inputs, ragged=lengths is not None, training=self.training)
         if lengths is None and method == "fused" and not (self.config.residual or self.config.locked_dropout):
             return self._run_dense(inputs, state, layers)
         return self._run_layers(inputs, lengths, state, layers, method)

@@ -90,7 +90,8 @@ class RandomChoice(Choice):
         """Probabilities, and the tokens they belong to (None: all, in order); their sum need not be 1."""
         top_k, top_p = self.config.top_k, self.config.top_p
         if self.config.temperature != 1:
-            values = values / self.config.temperature
+            # From the largest down, so that a temperature near 0 leaves a 0 there and no infinity.
+            values = (values - values.amax(-1, keepdim=True)) / self.config.temperature
         if top_k is not None:
             if top_k >= values.shape[1]:
                 raise ValueError(

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from core.nn.cells import CellKind, Reset
+from core.nn.first_derivatives import first_derivatives_only
 from core.nn.precision import is_autocast
 from core.nn.scan_cells import (
     Carried,
@@ -80,20 +80,23 @@ def scan(
         zoneout: which units keep their state.
     """
     device = projected.device.type
-    half = torch.get_autocast_dtype(device) if is_autocast(projected.device) else None
-    # Under autocast only products are rounded: a state summed up over many steps in half precision loses its small terms.
-    exact = torch.promote_types(projected.dtype, torch.float32) if half is not None else projected.dtype
-    with contextlib.nullcontext() if half is None else torch.autocast(device, enabled=False):
+    autocast = is_autocast(projected.device)
+    # In half precision only products are rounded: a state summed up over many steps would lose its small terms.
+    half = torch.get_autocast_dtype(device) if autocast else projected.dtype
+    exact = torch.promote_types(projected.dtype, torch.float32)
+    with torch.autocast(device, enabled=False) if autocast else contextlib.nullcontext():
         outputs, cells = _Scan.apply(
             cell_type,
             list(num_rows),
-            half or exact,
+            half,
             Zoneout(*(share.to(exact) if isinstance(share, Tensor) else share for share in zoneout)),
             projected.to(exact),
             hidden.to(exact),
             None if cell is None else cell.to(exact),
             *(parameter.to(exact) for parameter in parameters),
         )
+    if not autocast:  # a network in half precision as a whole hands half precision on
+        outputs, cells = outputs.to(projected.dtype), None if cells is None else cells.to(projected.dtype)
     return outputs, cells
 
 
@@ -145,7 +148,7 @@ class _Scan(torch.autograd.Function):
         return outputs, cells
 
     @staticmethod
-    @once_differentiable
+    @first_derivatives_only
     def backward(ctx: Any, grad_outputs: Tensor | None, grad_cells: Tensor | None) -> tuple[Any, ...]:
         hidden, cell, outputs, cells, fresh, fresh_cells, *rest = ctx.saved_tensors
         num_rows: list[int] = ctx.num_rows

@@ -112,6 +112,8 @@ class TokenDecoder(nn.Module):
         """Run freely for `num_steps` steps from the token `first`: what was predicted, and the scores it was taken from."""
         if num_steps < 1:
             raise ValueError(f"num_steps must be at least 1, got {num_steps}.")
+        if first.ndim != 1:
+            raise ValueError(f"first must have shape (rows,), one token a row, got {tuple(first.shape)}.")
         tokens = first.unsqueeze(1).expand(-1, num_steps)
         check_tokens(tokens, None, vocabulary=self.embedding)
         predictions: list[Tensor] = []

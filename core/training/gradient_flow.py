@@ -102,7 +102,11 @@ class GradientFlow(pl.Callback):
             return []
         assert pl_module.network is not None
         devices = [pl_module.device] if pl_module.device.type == "cuda" else []
-        with torch.random.fork_rng(devices), pl_module.training_states.preserved():
+        with (
+            torch.random.fork_rng(devices),
+            pl_module.training_states.preserved(),
+            pl_module.trainer.precision_plugin.forward_context(),
+        ):
             found = network_gradient_norms(pl_module.network, lambda: pl_module.training_loss(batch).sum)
         return [
             Measurement(pl_module.global_step, f"{name}.{layer}", norms.tolist())

@@ -76,7 +76,7 @@ def laid_out(layout: str) -> Iterator[None]:
     recurrence.
     """
 
-    def choose(config: RecurrentConfig, *, like: Tensor, ragged: bool) -> str:
+    def choose(config: RecurrentConfig, *, like: Tensor, ragged: bool, training: bool) -> str:
         if config.kind in MIN_KINDS:
             return "parallel" if layout == "rectangle" else "scan"
         if layout in ("scan", "steps"):
