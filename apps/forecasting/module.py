@@ -12,11 +12,13 @@ from torch import Tensor
 from apps.forecasting.heads import HeadConfig, Point
 from apps.forecasting.metrics import forecast_metrics
 from apps.forecasting.network import DataShape, Direct, Forecast, ForecastingNetwork, NetworkConfig
+from apps.forecasting.stream_network import Stream, StreamNetwork, step_targets
 from core.nn.losses import MeanOver, SummedLoss, summed_loss
 from core.training.module import ApplicationModule
 from core.training.optimisation import Constant, OptimizerConfig, ScheduleConfig
 from core.training.plain import from_plain, to_plain
-from data.forecasting import ForecastBatch
+from data.forecast_streams import StreamBatch
+from data.forecasting import ForecastBatch, ForecastingData
 
 NAIVE = "seasonal_naive"
 
@@ -61,7 +63,7 @@ class ForecastingModule(ApplicationModule):
         """Trains a forecasting network and measures it.
 
         Args:
-            network: Direct, Segment or FeedForwardBaseline.
+            network: Direct, Segment or FeedForwardBaseline; Stream for whole series in chunks (data.stream).
             head: Point or Quantiles.
             loss_mean: token (every forecast step counts alike) or sequence (every window counts alike; notes N4).
             metrics_in: units of the metrics: of the file, or scaled as data.scaling has it (as benchmarks report them).
@@ -80,6 +82,36 @@ class ForecastingModule(ApplicationModule):
     def build_network(self, preprocessing: Mapping[str, Any]) -> ForecastingNetwork:
         """The configured network for data with this preprocessing."""
         return self.network_config.build(DataShape.of(preprocessing), num_outputs=self.head.num_outputs)
+
+    def setup(self, stage: str) -> None:
+        """Hold the trainer to the contracts, and ask the data for the training examples that the network reads.
+
+        Raises:
+            ValueError: for a trainer setting under which a contract cannot hold, or data that the network cannot read.
+        """
+        super().setup(stage)
+        data = getattr(self.trainer, "datamodule", None)
+        if stage == "fit" and isinstance(data, ForecastingData):
+            self.choose_examples(data)
+
+    def choose_examples(self, data: ForecastingData) -> None:
+        """Train on windows, or on chunks of whole series.
+
+        Raises:
+            ValueError: where network and data are not both for the one or both for the other.
+        """
+        name, over_series = type(self.network_config).__name__, isinstance(self.network_config, Stream)
+        if over_series and data.chunks is None:
+            raise ValueError(
+                f"model.network is {name}, which trains on whole series in chunks, but there are none. Set "
+                "data.stream.chunk_size, or choose a network of windows, such as Direct."
+            )
+        if data.chunks is not None and not over_series:
+            raise ValueError(
+                f"data.stream.chunk_size cuts whole series in chunks, but model.network is {name}, which reads windows. "
+                "Choose Stream, or leave data.stream.chunk_size out."
+            )
+        data.train_on("streams" if over_series else "windows")
 
     def of_series(self, name: str, series: Int[Tensor, "batch"]) -> Float[Tensor, "batch"]:
         """`mean`, `scale` or `seasonal_error` of the series of each window, in float64 whatever the weights are in."""
@@ -133,9 +165,19 @@ class ForecastingModule(ApplicationModule):
         losses = self.head.losses(forecast.outputs, target, mask=batch.target_observed)
         return summed_loss(losses, mask=batch.target_observed, mean=self.loss_mean, weight=batch.weight)
 
-    def training_loss(self, batch: ForecastBatch) -> SummedLoss:
-        """Summed loss in the units of each window, and its count."""
-        return self._loss(batch, self(batch))
+    def training_loss(self, batch: ForecastBatch | StreamBatch) -> SummedLoss:
+        """Summed loss in the units of each window, and its count; over a chunk, of the steps not yet counted."""
+        return self._chunk_loss(batch) if isinstance(batch, StreamBatch) else self._loss(batch, self(batch))
+
+    def _chunk_loss(self, batch: StreamBatch) -> SummedLoss:
+        assert isinstance(self.network, StreamNetwork)
+        outputs = self.network.forecast_steps(batch, states=self.training_states)
+        target = step_targets(batch, horizon=self.network.horizon)
+        # Every step forecasts as a window that ends with it would: for the loss it is one.
+        values, counted = target.values.flatten(0, 1), target.counted.flatten(0, 1)
+        losses = self.head.losses(outputs.flatten(0, 1), values, mask=counted)
+        weight = batch.weight.repeat_interleave(outputs.shape[1])
+        return summed_loss(losses, mask=counted, mean=self.loss_mean, weight=weight)
 
     def evaluation_values(self, batch: ForecastBatch) -> dict[str, SummedLoss]:
         """Loss and metrics of a piece, and those of the seasonal naive forecast beside them."""
@@ -178,6 +220,14 @@ class ForecastingModule(ApplicationModule):
                 "series. Train with network.series_embedding (or series_size) off to forecast new series."
             )
         return self.series_forecast(self(batch))
+
+
+class BaselineModule(ForecastingModule):
+    """A network of windows beside any run: where the run trains on whole series, the windows are those of the same."""
+
+    def choose_examples(self, data: ForecastingData) -> None:
+        """Train on windows."""
+        data.train_on("windows")
 
 
 @torch.no_grad()

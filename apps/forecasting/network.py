@@ -8,13 +8,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from apps.forecasting.scaling import ScaledWindow, WindowScale, WindowScaling
+from apps.forecasting.step_decoder import StepDecoder
 from core.nn.cells import CellWeights, gru_update
 from core.nn.feed_forward import FeedForward, FeedForwardConfig
 from core.nn.pooling import build_pooling
@@ -61,8 +62,15 @@ class Forecast(NamedTuple):
 class NetworkConfig(ABC):
     """A forecasting network."""
 
-    window_scaling: WindowScale = "standard"
-    """How each window is scaled: none, mean_abs, standard, last or instance_norm."""
+    window_scaling: WindowScale | None = None
+    """How each window is scaled: none, mean_abs, standard, last or instance_norm. None: as the network has it."""
+    own_scaling: ClassVar[WindowScale] = "standard"
+
+    @property
+    def scaling(self) -> WindowScale:
+        """How each window is scaled."""
+        # No default but None: a command line that goes from one network to another keeps what the first one had.
+        return self.own_scaling if self.window_scaling is None else self.window_scaling
 
     @property
     def knows_series(self) -> bool:
@@ -121,35 +129,6 @@ class ForecastingNetwork(nn.Module, ABC):
         """Outputs from scaled windows; unobserved values stand as 0."""
 
 
-class StepDecoder(nn.Module):
-    """All horizons at once from one vector; each step also sees its own calendar (Das et al., "TiDE", 2023, section 3.2).
-
-    Without calendar features it is one linear map.
-    """
-
-    def __init__(self, num_features: int, *, shape: DataShape, num_outputs: int, step_size: int = 16) -> None:
-        super().__init__()
-        self.horizon = shape.horizon
-        self.num_calendar = shape.num_calendar
-        if shape.num_calendar:
-            self.unfold = nn.Linear(num_features, shape.horizon * step_size)
-            self.step = nn.Sequential(
-                nn.Linear(step_size + shape.num_calendar, 2 * step_size),
-                nn.ReLU(),
-                nn.Linear(2 * step_size, num_outputs),
-            )
-        else:
-            self.unfold = nn.Linear(num_features, shape.horizon * num_outputs)
-
-    def forward(
-        self, features: Float[Tensor, "batch features"], future: Float[Tensor, "batch horizon calendar"]
-    ) -> Float[Tensor, "batch horizon outputs"]:
-        """Outputs of every step of the horizon."""
-        steps: Tensor = self.unfold(features).view(len(features), self.horizon, -1)
-        outputs: Tensor = self.step(torch.cat([steps, future], dim=-1)) if self.num_calendar else steps
-        return outputs
-
-
 # Direct ---------------------------------------------------------------------------------------------------------------
 
 
@@ -167,7 +146,7 @@ class Direct(NetworkConfig):
     """Size of a learned embedding of each series; 0: none, and unseen series can be forecast."""
 
     def __post_init__(self) -> None:
-        _check_share("network.dropout", self.dropout)
+        check_share("network.dropout", self.dropout)
         if self.series_size < 0:
             raise ValueError(f"network.series_size cannot be negative, got {self.series_size}.")
 
@@ -185,7 +164,7 @@ class DirectNetwork(ForecastingNetwork):
     """Many-to-one, then all horizons at once; see `Direct`."""
 
     def __init__(self, config: Direct, *, shape: DataShape, num_outputs: int) -> None:
-        super().__init__(window_scaling=config.window_scaling)
+        super().__init__(window_scaling=config.scaling)
         self.has_missing = shape.has_missing
         self.embedding = nn.Embedding(shape.num_series, config.series_size) if config.series_size else None
         self.recurrent = Recurrent(
@@ -197,7 +176,9 @@ class DirectNetwork(ForecastingNetwork):
             bidirectional=config.recurrent.bidirectional,
         )
         self.dropout = nn.Dropout(config.dropout)
-        self.decoder = StepDecoder(self.recurrent.output_size, shape=shape, num_outputs=num_outputs)
+        self.decoder = StepDecoder(
+            self.recurrent.output_size, horizon=shape.horizon, num_calendar=shape.num_calendar, num_outputs=num_outputs
+        )
 
     def forecast(
         self,
@@ -210,14 +191,26 @@ class DirectNetwork(ForecastingNetwork):
         series: Int[Tensor, "batch"],
     ) -> Float[Tensor, "batch horizon outputs"]:
         """Outputs from scaled windows."""
+        inputs = self.step_inputs(values, observed=observed, calendar=calendar, series=series)
+        outputs, _ = self.recurrent(inputs, lengths)
+        decoded: Tensor = self.decoder(self.dropout(self.pooling(outputs, lengths)), future)
+        return decoded
+
+    def step_inputs(
+        self,
+        values: Float[Tensor, "batch time"],
+        *,
+        observed: Bool[Tensor, "batch time"],
+        calendar: Float[Tensor, "batch time features"],
+        series: Int[Tensor, "batch"],
+    ) -> Float[Tensor, "batch time inputs"]:
+        """What the recurrent layers read at each step."""
         inputs = [values.unsqueeze(-1), calendar]
         if self.has_missing:
             inputs.append(observed.unsqueeze(-1).to(values.dtype))
         if self.embedding is not None:
             inputs.append(self.embedding(series).unsqueeze(1).expand(-1, values.shape[1], -1))
-        outputs, _ = self.recurrent(torch.cat(inputs, dim=-1), lengths)
-        decoded: Tensor = self.decoder(self.dropout(self.pooling(outputs, lengths)), future)
-        return decoded
+        return torch.cat(inputs, dim=-1)
 
 
 # Segment --------------------------------------------------------------------------------------------------------------
@@ -236,13 +229,12 @@ class Segment(NetworkConfig):
     """Units of the GRU."""
     dropout: float = 0.5
     """Dropout before the last linear map."""
-    window_scaling: WindowScale = "last"
-    """How each window is scaled; SegRNN takes the last value off."""
     series_embedding: bool = False
     """Tell the decoder which series it continues; series unseen in training can then not be forecast."""
+    own_scaling: ClassVar[WindowScale] = "last"
 
     def __post_init__(self) -> None:
-        _check_share("network.dropout", self.dropout)
+        check_share("network.dropout", self.dropout)
         if self.segment_size < 1 or self.hidden_size < 2 or self.hidden_size % 2:
             raise ValueError(
                 "network.segment_size must be at least 1 and network.hidden_size even, "
@@ -268,7 +260,7 @@ class SegmentNetwork(ForecastingNetwork):
     """
 
     def __init__(self, config: Segment, *, shape: DataShape, num_outputs: int) -> None:
-        super().__init__(window_scaling=config.window_scaling)
+        super().__init__(window_scaling=config.scaling)
         size = config.segment_size
         if shape.context % size:
             below, above = shape.context // size * size, -(-shape.context // size) * size
@@ -355,7 +347,7 @@ class FeedForwardNetwork(ForecastingNetwork):
     """Fully connected layers on the whole window; see `FeedForwardBaseline`."""
 
     def __init__(self, config: FeedForwardBaseline, *, shape: DataShape, num_outputs: int) -> None:
-        super().__init__(window_scaling=config.window_scaling)
+        super().__init__(window_scaling=config.scaling)
         self.context = shape.context
         self.has_missing = shape.has_missing
         self.horizon = shape.horizon
@@ -390,6 +382,7 @@ class FeedForwardNetwork(ForecastingNetwork):
         return values.gather(1, source.clamp(0, values.shape[1] - 1)).masked_fill(source < 0, 0.0)
 
 
-def _check_share(name: str, value: float) -> None:
+def check_share(name: str, value: float) -> None:
+    """Refuse a share to drop that is none, under the name of its key."""
     if not 0 <= value < 1:
         raise ValueError(f"{name} must be at least 0 and below 1, got {value}.")

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from apps.forecasting.heads import Point
-from apps.forecasting.module import ForecastingModule, SeriesForecast
+from apps.forecasting.module import BaselineModule, ForecastingModule, SeriesForecast
 from apps.forecasting.network import FeedForwardBaseline
 from apps.forecasting.plots import NAMES, ForecastExample, Values, plot_error_by_horizon, plot_forecasts
 from core.training.finished_run import FinishedRun, format_table
@@ -23,8 +23,8 @@ MAX_WINDOWS_FOR_ERRORS = 20_000
 
 def feed_forward_baseline(module: ForecastingModule) -> ForecastingModule:
     """The FNN (notes N1) with the head, loss and optimisation of `module`, untrained."""
-    return ForecastingModule(
-        network=FeedForwardBaseline(window_scaling=module.network_config.window_scaling),
+    return BaselineModule(
+        network=FeedForwardBaseline(window_scaling=module.network_config.scaling),
         head=module.head,
         loss_mean=module.loss_mean,
         metrics_in=module.metrics_in,
@@ -70,7 +70,7 @@ def _like_weights(module: ForecastingModule, batch: ForecastBatch) -> ForecastBa
 
 def forecast_examples(module: ForecastingModule, data: ForecastingData) -> list[ForecastExample]:
     """The last test window of up to four series, in the units of the file."""
-    dataset = data.dataset("test")
+    dataset = data.windows("test")
     panel = data.panel
     last = np.cumsum(dataset.index.num_windows) - 1
     chosen = last[dataset.index.num_windows > 0][:MAX_EXAMPLES]
@@ -101,7 +101,7 @@ def forecast_examples(module: ForecastingModule, data: ForecastingData) -> list[
 @torch.no_grad()
 def error_by_horizon(module: ForecastingModule, data: ForecastingData) -> dict[str, Values]:
     """Mean absolute error of each step of the horizon, ours and the seasonal naive's, in the units of the metrics."""
-    dataset = data.dataset("test")
+    dataset = data.windows("test")
     numbers = np.arange(len(dataset), dtype=np.int64)
     if len(numbers) > MAX_WINDOWS_FOR_ERRORS:
         numbers = numbers[np.linspace(0, len(numbers) - 1, MAX_WINDOWS_FOR_ERRORS).astype(np.int64)]

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from apps.forecasting.heads import HeadConfig, Point, Quantiles
 from apps.forecasting.network import Direct, FeedForwardBaseline, NetworkConfig, Segment
 from apps.forecasting.scaling import WindowScale
+from apps.forecasting.stream_network import Stream
 from core.nn.cells import CELL_KINDS
 from core.nn.feed_forward import FeedForwardActivation, FeedForwardConfig
 from core.nn.pooling import PoolingKind
@@ -76,6 +77,16 @@ CONFIGS: dict[type, tuple[type, st.SearchStrategy[Any]]] = {
             dropout=shares,
             window_scaling=scalings,
             series_embedding=st.booleans(),
+        ),
+    ),
+    Stream: (
+        NetworkConfig,
+        st.builds(
+            Stream,
+            recurrent=st.builds(RecurrentConfig, kind=st.sampled_from(CELL_KINDS), hidden_size=sizes),
+            dropout=shares,
+            series_size=st.integers(0, 9),
+            window_scaling=st.none() | st.just("none"),
         ),
     ),
     FeedForwardBaseline: (NetworkConfig, st.builds(FeedForwardBaseline, layers=layers, window_scaling=scalings)),
@@ -177,7 +188,8 @@ def test_unknown_names_are_refused_with_the_nearest() -> None:
         from_plain(OptimizerConfig, {"xyz": 1})
     # The base itself is no choice.
     with pytest.raises(
-        ValueError, match=r"Unknown NetworkConfig 'Transformer'\. Known: Direct, FeedForwardBaseline, Segment\.$"
+        ValueError,
+        match=r"Unknown NetworkConfig 'Transformer'\. Known: Direct, FeedForwardBaseline, Segment, Stream\.$",
     ):
         from_plain(NetworkConfig, {"class": "Transformer"})
     with pytest.raises(ValueError, match="Unknown ScheduleConfig 'ScheduleConfig'"):
