@@ -15,8 +15,10 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from benchmarks.notes.experiment import figure
+
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = ("README.md", "docs/forecasting.md", "docs/benchmarks.md")
+DOCUMENTS = ("README.md", "docs/forecasting.md", "docs/benchmarks.md", "docs/notes.md")
 START, END = "<!-- table: ", "<!-- end -->"
 
 
@@ -61,10 +63,50 @@ def _benchmarks() -> str:
     return "\n".join(lines)
 
 
+def _notes(record: dict[str, Any]) -> str:
+    """Every case of an experiment, mean and standard deviation over the seeds."""
+    columns, rates = record["columns"], record["settings"].get("lr")
+    titles = [f"{column['title']} ({column['unit']})" if column["unit"] else column["title"] for column in columns]
+    titles += ["learning rate"] if rates else []
+    lines = [f"| | {' | '.join(titles)} |", f"|---|{'---|' * len(titles)}"]
+    rows = {(row["name"], row["measure"]): row for row in record["rows"]}
+    for case in dict.fromkeys(row["name"] for row in record["rows"]):
+        of_case = [rows.get((case, column["key"])) for column in columns]
+        cells = ["" if row is None else _with_spread(row) for row in of_case] + ([str(rates[case])] if rates else [])
+        lines.append(f"| {case} | {' | '.join(cells)} |")
+    seeds = f"{len(record['seeds'])} seed{'s' if len(record['seeds']) > 1 else ''}"
+    lines.append(
+        f"| `{record['command']}`, {seeds}, {record['duration_s']:.0f} s of one core of {record['machine']} |"
+        + " |" * len(titles)
+    )
+    return "\n".join(lines)
+
+
+def _with_spread(row: dict[str, Any]) -> str:
+    return figure(row["mean"]) + (f" ± {figure(row['spread'])}" if row["spread"] else "")
+
+
+def _findings(record: dict[str, Any]) -> str:
+    """What the numbers say to the claim."""
+    lines = ["| | holds | figures |", "|---|---|---|"]
+    lines += [f"| {one['statement']} | **{one['held']}** | {one['figures']} |" for one in record["findings"]]
+    return "\n".join(lines)
+
+
+NOTES: dict[str, Callable[[dict[str, Any]], str]] = {"notes": _notes, "findings": _findings}
 TABLES: dict[str, Callable[[], str]] = {
     "forecasting": lambda: _results("forecasting", ("mse", "mae", "mase")),
     "benchmarks": _benchmarks,
 }
+
+
+def _maker(name: str) -> Callable[[], str] | None:
+    """What makes the table of that name: one of `TABLES`, or notes/EXPERIMENT and findings/EXPERIMENT."""
+    kind, _, experiment = name.partition("/")
+    path = ROOT / "benchmarks" / "results" / "notes" / f"{experiment}.json"
+    if kind in NOTES and path.is_file():
+        return lambda: NOTES[kind](json.loads(path.read_text(encoding="utf-8")))
+    return TABLES.get(name)
 
 
 def rewritten(text: str, *, document: str) -> str:
@@ -77,9 +119,13 @@ def rewritten(text: str, *, document: str) -> str:
     for position, part in enumerate(parts[1:], start=1):
         name, arrow, rest = part.partition(" -->")
         _, end, after = rest.partition(END)
-        if name not in TABLES or not arrow or not end:
-            raise ValueError(f"{document}: expected one of {', '.join(TABLES)} up to '{END}', got '{name}'.")
-        parts[position] = f"{name} -->\n{TABLES[name]()}\n{END}{after}"
+        make = _maker(name)
+        if make is None or not arrow or not end:
+            raise ValueError(
+                f"{document}: expected one of {', '.join(TABLES)}, or notes/NAME or findings/NAME of an experiment of "
+                f"benchmarks/results/notes, up to '{END}', got '{name}'."
+            )
+        parts[position] = f"{name} -->\n{make()}\n{END}{after}"
     return START.join(parts)
 
 
