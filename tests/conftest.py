@@ -25,10 +25,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def _no_process_group_left_behind() -> Iterator[None]:
     """A DDP trainer leaves its ranks in the environment; a process started later would wait for a partner nobody starts."""
     names = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE", "GROUP_RANK")
-    before = {name: os.environ.get(name) for name in names}
+    for name in names:  # what a fixture of a whole module has left
+        os.environ.pop(name, None)
     yield
-    for name, value in before.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
+    for name in names:
+        os.environ.pop(name, None)
