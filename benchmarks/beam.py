@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from benchmarks.case import Case, Sizes
 from core.nn.cells import CellWeights, lstm_step
-from core.nn.hypotheses import Hypotheses
 from core.nn.lengths import valid_steps
 from core.nn.search import BeamConfig, SpecialTokens, search
+from core.nn.searching.hypotheses import Hypotheses
 from core.nn.step_decoder import StepOutput
 
 SPECIAL = SpecialTokens(bos=1, eos=2, pad=0, forbidden=(3,))

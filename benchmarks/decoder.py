@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from benchmarks.case import Case, Sizes, compare, training_step
 from core.nn.attention import Additive, General
-from core.nn.bridge import Source, SourceShape
-from core.nn.decoder import Decoder
-from core.nn.decoder_config import AttentionAfter, AttentionBefore, ContextConfig, DecoderConfig
+from core.nn.decoders.bridge import Source, SourceShape
+from core.nn.decoders.decoder import Decoder
+from core.nn.decoders.decoder_config import AttentionAfter, AttentionBefore, ContextConfig, DecoderConfig
 from core.nn.recurrent import RecurrentConfig
 
 

@@ -12,8 +12,8 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from benchmarks.case import Case, Sizes, compare, training_step
 from core.nn.cells import CellWeights, NormWeights, lstm_step, min_gru_gates
 from core.nn.dropout import LockedDropout
-from core.nn.minimal_scan import minimal_scan
-from core.nn.parallel_scan import parallel_scan
+from core.nn.recurrence.minimal_scan import minimal_scan
+from core.nn.recurrence.parallel_scan import parallel_scan
 from core.nn.recurrent import Recurrent, RecurrentConfig
 
 # Merity et al., arXiv:1708.02182, for a language model of this depth.

@@ -133,7 +133,7 @@ def _versions() -> dict[str, Any]:
             versions[name] = version(name)
         except PackageNotFoundError:
             versions[name] = None
-    return versions | {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}
+    return versions | {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}  # type: ignore[no-untyped-call]
 
 
 if __name__ == "__main__":

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from core.nn.attention import Additive, AttentionConfig, Dot, General, MultiHead
-from core.nn.bridge import Source, SourceShape
 from core.nn.convolutional import ConvRecurrent, ConvRecurrentConfig
-from core.nn.decoder_config import (
+from core.nn.decoders.bridge import Source, SourceShape
+from core.nn.decoders.decoder_config import (
     AttentionAfter,
     AttentionBefore,
     AttentionBetween,
@@ -20,11 +20,11 @@ from core.nn.decoder_config import (
     FirstStateOnly,
     FixedContext,
 )
-from core.nn.parallel_scan import parallel_scan
+from core.nn.decoders.token_decoder import TokenDecoder, TokenDecoderConfig
 from core.nn.pooling import PoolingKind, build_pooling
+from core.nn.recurrence.parallel_scan import parallel_scan
 from core.nn.recurrent import Recurrent, RecurrentConfig
 from core.nn.search import BeamConfig, GreedyConfig, SamplingConfig, SearchConfig, SpecialTokens, search
-from core.nn.token_decoder import TokenDecoder, TokenDecoderConfig
 from scripts.parity import EXACT, Check, Place, Precision, Results, compare_with_itself, with_gradients
 
 Network = TypeVar("Network", bound=nn.Module)

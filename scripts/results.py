@@ -83,7 +83,7 @@ def _run(application: str, config: Path, *, seed: int, folder: Path, commit: str
         command += ["--ckpt_path", "last"]
     start = time.monotonic()
     subprocess.run(command, cwd=ROOT, check=True)
-    result = json.loads((ROOT / folder / METRICS_FILE).read_text())
+    result: dict[str, Any] = json.loads((ROOT / folder / METRICS_FILE).read_text())
     # A resumed run knows the seconds of training before the interruption; start-up and test are of this call.
     seconds = max(time.monotonic() - start, result["fit_seconds"])
     result |= {"duration_s": seconds, "commit": commit, "config": fingerprint}

@@ -12,11 +12,11 @@ from benchmarks.notes.experiment import Column, Experiment, Finding, Measured, R
 from benchmarks.notes.learning import fit
 from benchmarks.notes.plots import draw_lines
 from benchmarks.notes.tasks import waves
-from core.nn.decoder_config import DecoderConfig, FirstStateOnly
+from core.nn.decoders.decoder_config import DecoderConfig, FirstStateOnly
+from core.nn.decoders.vector_decoder import VectorDecoder
 from core.nn.encoder_decoder import EncoderDecoder, RecurrentEncoder
 from core.nn.recurrent import RecurrentConfig
 from core.nn.teacher_forcing import AlwaysTrue, NeverTrue, ScheduledSamplingLinear, TeacherForcingConfig
-from core.nn.vector_decoder import VectorDecoder
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

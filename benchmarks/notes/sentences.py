@@ -13,12 +13,12 @@ from benchmarks.notes.learning import count_parameters, fit, widest
 from benchmarks.notes.plots import draw_lines
 from benchmarks.notes.tasks import END, Sentences, sentences
 from core.nn.attention import General
-from core.nn.decoder_config import AttentionAfter, ContextConfig, DecoderConfig, FirstStateOnly, FixedContext
+from core.nn.decoders.decoder_config import AttentionAfter, ContextConfig, DecoderConfig, FirstStateOnly, FixedContext
+from core.nn.decoders.token_decoder import TokenDecoder, TokenDecoderConfig
 from core.nn.encoder_decoder import EncoderDecoder, TokenEncoder
 from core.nn.lengths import valid_steps
 from core.nn.losses import summed_loss
 from core.nn.recurrent import RecurrentConfig
-from core.nn.token_decoder import TokenDecoder, TokenDecoderConfig
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

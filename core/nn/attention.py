@@ -14,10 +14,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from core.nn.additive_score import additive_score
+from core.nn.decoders.additive_score import additive_score
+from core.nn.decoders.loop_products import Products, apply_linear, plain_products
 from core.nn.lengths import check_lengths, valid_steps
-from core.nn.loop_products import Products, apply_linear, plain_products
-from core.nn.precision import check_like
+from core.nn.recurrence.precision import check_like
 
 Attend = Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor]]
 """(query, coverage) -> (context, weights), over a memory that is given."""

@@ -1,6 +1,6 @@
 """Convolutional recurrent layers over ragged batches of image sequences (notes N14, with N2, N8, N9, N12 and N13).
 
-The layout of a ragged batch is that of `core.nn.ragged`; a row of its flat tensor is one image.
+The layout of a ragged batch is that of `core.nn.recurrence.ragged`; a row of its flat tensor is one image.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from core.nn.convolutional_cells import (
+from core.nn.lengths import check_lengths
+from core.nn.recurrence.convolutional_cells import (
     NUM_CONV_GATES,
     ConvCellKind,
     ConvCellWeights,
@@ -21,9 +22,8 @@ from core.nn.convolutional_cells import (
     initialise_conv_cell_,
     project_maps,
 )
-from core.nn.lengths import check_lengths
-from core.nn.precision import check_like
-from core.nn.ragged import RaggedPlan, may_look_at, plan_blocks, plan_rectangle
+from core.nn.recurrence.precision import check_like
+from core.nn.recurrence.ragged import RaggedPlan, may_look_at, plan_blocks, plan_rectangle
 
 # Numbers (8 MiB in float32).
 _GATES_IN_CACHE = 2**21
@@ -123,7 +123,7 @@ class ConvRecurrent(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw the weights anew (`core.nn.convolutional_cells.initialise_conv_cell_`)."""
+        """Draw the weights anew (`core.nn.recurrence.convolutional_cells.initialise_conv_cell_`)."""
         for weights in self._weights():
             initialise_conv_cell_(weights, kind=self.config.kind)
 

@@ -7,13 +7,13 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from core.nn.bridge import Source, SourceShape
-from core.nn.decoder_loop import CarriedState
+from core.nn.decoders.bridge import Source, SourceShape
+from core.nn.decoders.decoder_loop import CarriedState
+from core.nn.decoders.token_decoder import TokenDecoder, TokenOutput
+from core.nn.decoders.tokens import check_tokens, new_embedding
+from core.nn.decoders.vector_decoder import VectorDecoder, VectorOutput
 from core.nn.pooling import LastPooling
 from core.nn.recurrent import Recurrent, RecurrentConfig
-from core.nn.token_decoder import TokenDecoder, TokenOutput
-from core.nn.tokens import check_tokens, new_embedding
-from core.nn.vector_decoder import VectorDecoder, VectorOutput
 
 
 class RecurrentEncoder(nn.Module):

@@ -6,7 +6,7 @@ from typing import Literal, get_args
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from core.nn.precision import check_like
+from core.nn.recurrence.precision import check_like
 
 FeedForwardActivation = Literal["relu", "tanh", "sigmoid", "gelu"]
 

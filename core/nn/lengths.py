@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 
-from core.nn.ragged import may_look_at
+from core.nn.recurrence.ragged import may_look_at
 
 
 def valid_steps(lengths: Int[Tensor, "batch"], num_steps: int) -> Bool[Tensor, "batch time"]:

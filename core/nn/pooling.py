@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from core.nn.lengths import check_lengths, last_valid_step, valid_steps
-from core.nn.precision import check_like
+from core.nn.recurrence.precision import check_like
 
 PoolingKind = Literal["last", "mean", "max", "attention"]
 

@@ -1,7 +1,7 @@
 """Recurrent layers over ragged batches: stacked, in one or two directions, of every cell (notes N2, N8, N9, N12, N13).
 
-Padded batches run without packing, which would leave the fused CPU kernel: see `core.nn.ragged` for the layout and
-`core.nn.kernels` for what runs each layer.
+Padded batches run without packing, which would leave the fused CPU kernel: see `core.nn.recurrence.ragged` for the layout and
+`core.nn.recurrence.kernels` for what runs each layer.
 """
 
 import torch
@@ -11,11 +11,11 @@ from torch.nn import functional as F
 
 from core.nn.cells import NUM_GATES, CellWeights, InputWeights, NormWeights, RecurrentState, Reset
 from core.nn.dropout import locked_mask
-from core.nn.initialisation import initialise_cell_
-from core.nn.kernels import LayerWeights, Method, choose_method, run_direction, run_stack
 from core.nn.lengths import check_lengths
-from core.nn.precision import check_like
-from core.nn.ragged import RaggedPlan, may_look_at, plan_blocks, plan_dense, plan_rectangle
+from core.nn.recurrence.initialisation import initialise_cell_
+from core.nn.recurrence.kernels import LayerWeights, Method, choose_method, run_direction, run_stack
+from core.nn.recurrence.precision import check_like
+from core.nn.recurrence.ragged import RaggedPlan, may_look_at, plan_blocks, plan_dense, plan_rectangle
 from core.nn.recurrent_config import MIN_KINDS, RecurrentConfig
 
 __all__ = ["Recurrent", "RecurrentConfig"]
@@ -64,7 +64,7 @@ class Recurrent(nn.Module):
             self.register_parameter(f"{name}_{suffix}", nn.Parameter(torch.empty(shape)))
 
     def reset_parameters(self) -> None:
-        """Draw the weights anew (`core.nn.initialisation`); a learned initial state starts at zero."""
+        """Draw the weights anew (`core.nn.recurrence.initialisation`); a learned initial state starts at zero."""
         for layer in self._layers():
             initialise_cell_(layer.cell, kind=self.config.kind, norm=layer.norm)
         if self.config.learn_initial_state:

@@ -10,12 +10,12 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from core.nn.beam_search import beam_search
-from core.nn.hypotheses import Hypotheses
-from core.nn.sampling import GreedyChoice, RandomChoice, generate
-from core.nn.search_options import BeamConfig, GreedyConfig, SamplingConfig, SearchConfig, SpecialTokens
+from core.nn.searching.beam_search import beam_search
+from core.nn.searching.hypotheses import Hypotheses
+from core.nn.searching.sampling import GreedyChoice, RandomChoice, generate
+from core.nn.searching.search_options import BeamConfig, GreedyConfig, SamplingConfig, SearchConfig, SpecialTokens
+from core.nn.searching.token_rules import TokenRules
 from core.nn.step_decoder import State, StepDecoder
-from core.nn.token_rules import TokenRules
 
 __all__ = ["BeamConfig", "GreedyConfig", "Hypotheses", "SamplingConfig", "SearchConfig", "SpecialTokens", "search"]
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from core.nn import convolutional
-from core.nn.scan_cells import ResetBeforeGRUScan
+from core.nn.recurrence.scan_cells import ResetBeforeGRUScan
 from scripts import gpu_check, parity, parity_networks, parity_recurrent
 from scripts.parity import Check, Outcome, Place
 

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from core.nn.attention import Additive, Attention, AttentionConfig, Dot, General, MultiHead
-from core.nn.bridge import Source, SourceShape
 from core.nn.cells import CELL_KINDS
 from core.nn.convolutional import ConvRecurrent, ConvRecurrentConfig
-from core.nn.decoder_config import (
+from core.nn.decoders.bridge import Source, SourceShape
+from core.nn.decoders.decoder_config import (
     AttentionAfter,
     AttentionBefore,
     AttentionBetween,
@@ -27,15 +27,15 @@ from core.nn.decoder_config import (
     FirstStateOnly,
     FixedContext,
 )
-from core.nn.decoder_loop import CarriedState
+from core.nn.decoders.decoder_loop import CarriedState
+from core.nn.decoders.token_decoder import TokenDecoder, TokenDecoderConfig
+from core.nn.decoders.vector_decoder import OneToMany, VectorDecoder
 from core.nn.dropout import LockedDropout
 from core.nn.encoder_decoder import EncoderDecoder, RecurrentEncoder, TokenEncoder
 from core.nn.feed_forward import FeedForward, FeedForwardConfig
 from core.nn.lengths import valid_steps
 from core.nn.pooling import build_pooling
 from core.nn.recurrent import Recurrent, RecurrentConfig
-from core.nn.token_decoder import TokenDecoder, TokenDecoderConfig
-from core.nn.vector_decoder import OneToMany, VectorDecoder
 
 BATCH_SIZE, NUM_STEPS, NUM_SOURCE, FEATURES, SIZE, VOCABULARY = 4, 5, 6, 3, 4, 11
 EMPTY_EVERY_SECOND = [5, 0, 3, 0]

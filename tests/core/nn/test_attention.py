@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from core.nn.attention import Additive, Attention, AttentionConfig, Dot, General, Memory, MultiHead
-from core.nn.loop_products import LoopProducts
+from core.nn.decoders.loop_products import LoopProducts
 
 CONFIGS: list[AttentionConfig] = [
     Additive(num_hidden=5),

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from core.nn import convolutional as convolutional_module
 from core.nn.cells import CellWeights, gru_step, lstm_step, rnn_step
 from core.nn.convolutional import ConvRecurrent, ConvRecurrentConfig
-from core.nn.convolutional_cells import NUM_CONV_GATES, ConvState
+from core.nn.recurrence.convolutional_cells import NUM_CONV_GATES, ConvState
 
 CHANNELS = 2
 KINDS = list(NUM_CONV_GATES)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from core.nn.convolutional import ConvRecurrent, ConvRecurrentConfig
-from core.nn.convolutional_cells import NUM_CONV_GATES, ConvState
+from core.nn.recurrence.convolutional_cells import NUM_CONV_GATES, ConvState
 
 KINDS = list(NUM_CONV_GATES)
 

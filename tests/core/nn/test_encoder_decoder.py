@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from core.nn.attention import Additive, General, MultiHead
-from core.nn.decoder_config import (
+from core.nn.decoders.decoder_config import (
     AttentionAfter,
     AttentionBefore,
     ContextConfig,
@@ -17,10 +17,10 @@ from core.nn.decoder_config import (
     FirstStateOnly,
     FixedContext,
 )
+from core.nn.decoders.token_decoder import TokenDecoder, TokenDecoderConfig
+from core.nn.decoders.vector_decoder import VectorDecoder
 from core.nn.encoder_decoder import EncoderDecoder, RecurrentEncoder, TokenEncoder
 from core.nn.recurrent import RecurrentConfig
-from core.nn.token_decoder import TokenDecoder, TokenDecoderConfig
-from core.nn.vector_decoder import VectorDecoder
 
 WORDS = 8
 CONTEXTS: list[tuple[ContextConfig, str]] = [

@@ -11,11 +11,11 @@ from torch.utils.checkpoint import checkpoint
 
 from core.nn import recurrent as recurrent_module
 from core.nn.attention import Additive, General
-from core.nn.bridge import Source, SourceShape
 from core.nn.cells import RecurrentState
-from core.nn.decoder import Decoder
-from core.nn.decoder_config import AttentionAfter, AttentionBefore, ContextConfig, DecoderConfig
-from core.nn.decoder_loop import CarriedState
+from core.nn.decoders.bridge import Source, SourceShape
+from core.nn.decoders.decoder import Decoder
+from core.nn.decoders.decoder_config import AttentionAfter, AttentionBefore, ContextConfig, DecoderConfig
+from core.nn.decoders.decoder_loop import CarriedState
 from core.nn.recurrent import Recurrent, RecurrentConfig
 
 

@@ -25,7 +25,7 @@ from core.nn.cells import (
     min_lstm_step,
     rnn_step,
 )
-from core.nn.kernels import has_kernel
+from core.nn.recurrence.kernels import has_kernel
 from core.nn.recurrent import Recurrent, RecurrentConfig
 from core.nn.recurrent_config import MIN_KINDS
 

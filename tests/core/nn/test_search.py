@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from core.nn import beam_search
 from core.nn.search import BeamConfig, GreedyConfig, Hypotheses, SearchConfig, SpecialTokens, search
+from core.nn.searching import beam_search
 from core.nn.step_decoder import StepOutput
 
 SPECIAL = SpecialTokens(bos=1, eos=2, pad=0, forbidden=(3,))

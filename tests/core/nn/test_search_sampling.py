@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from core.nn import sampling
 from core.nn.search import GreedyConfig, Hypotheses, SamplingConfig, SpecialTokens, search
+from core.nn.searching import sampling
 from core.nn.step_decoder import StepOutput
 
 SPECIAL = SpecialTokens(bos=1, eos=2, pad=0)

@@ -1,0 +1,1 @@
+"""What decoders are made of: their layers, loops, readouts and bridges."""

@@ -1,0 +1,1 @@
+"""How recurrent layers run: layouts, kernels, scans, products."""

@@ -1,0 +1,1 @@
+"""What search is made of: beams, samples, rules about tokens."""
