@@ -1,6 +1,7 @@
 """One recurrent layer in one direction over a planned batch: the fastest way each cell has on each device."""
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Literal, NamedTuple
 
 import torch
@@ -23,6 +24,7 @@ from core.nn.cells import (
 )
 from core.nn.recurrence.minimal_scan import minimal_scan
 from core.nn.recurrence.parallel_scan import parallel_scan
+from core.nn.recurrence.precision import is_autocast
 from core.nn.recurrence.products import linear
 from core.nn.recurrence.ragged import RaggedPlan, is_traced
 from core.nn.recurrence.scan import Zoneout, scan, scan_cell
@@ -74,9 +76,28 @@ def choose_method(config: RecurrentConfig, *, like: Tensor, ragged: bool, traini
         return "scan"
     # On CPU PyTorch fuses the LSTM alone, through oneDNN, and not in float64.
     if config.kind == "lstm" and like.dtype != torch.float64 and torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        if is_autocast(like.device) and not has_lstm_under_autocast(torch.get_autocast_dtype("cpu")):
+            return "scan"
         return "scan" if ragged and config.hidden_size >= _WIDE else "fused"
     narrow = _NARROW if training or torch.is_grad_enabled() else _NARROW_WITHOUT_GRADIENT
     return "fused" if config.hidden_size < narrow else "scan"
+
+
+@cache
+def has_lstm_under_autocast(dtype: torch.dtype) -> bool:
+    """Whether PyTorch's LSTM runs under autocast to this precision on this CPU, which shows only when it is called.
+
+    Autocast takes it to oneDNN without asking, and oneDNN has none in bfloat16 where the CPU is without AVX-512.
+    """
+    inputs, state, weight = torch.zeros(1, 1, 1), torch.zeros(1, 1, 1), torch.zeros(4, 1)
+    with torch.autocast("cpu", dtype=dtype), torch.no_grad():
+        try:
+            torch.lstm(inputs, [state, state], [weight, weight], False, 1, 0.0, False, False, False)
+        except RuntimeError as error:
+            if "primitive" not in str(error):
+                raise
+            return False
+    return True
 
 
 def has_kernel(config: RecurrentConfig) -> bool:
