@@ -3,7 +3,8 @@
 PyTorch sends a float32 product to the BLAS it was built with and keeps oneDNN for the fused cells. On some CPUs oneDNN's
 product is up to twice as fast, most of all where few rows meet a large weight, as in every step of a recurrence: a
 weight laid out once for many products (`PackedWeight`) is then not read in the wrong order each time. The arithmetic is
-float32 throughout. Which route is taken is decided once a process, by a check of values, never of speed.
+float32 throughout. Which route is taken is decided once a process, by the kind of CPU and a check of values, never by a
+clock: the same machine gives the same bits again.
 """
 
 from functools import cache
@@ -65,7 +66,7 @@ def product(
     """`left @ right` by the fast route, rounded to `dtype` on the way; without a gradient, for use in a backward pass."""
     if dtype is not None and dtype != left.dtype:
         return (left.to(dtype) @ right.to(dtype)).to(left.dtype)
-    if left.numel() * right.shape[1] >= _LEAST_WORK and has_fast_products(left):
+    if left.numel() * right.shape[1] >= _LEAST_WORK and has_fast_products(left) and _leaves_blas_behind():
         return _fast(left, right.t(), None)
     return left @ right
 
@@ -118,6 +119,16 @@ def has_fast_products(like: Tensor) -> bool:
         and not torch.is_autocast_enabled("cpu")
         and _passes_self_test()
     )
+
+
+@cache
+def _leaves_blas_behind() -> bool:
+    """Whether oneDNN's large products are faster than those of PyTorch's BLAS, by the kind of CPU (never by a clock).
+
+    MKL uses AVX-512 on some makers' CPUs only; with AVX2 both are equally fast, but oneDNN needs twice as long where the left
+    side lies transposed, as for every gradient of a weight.
+    """
+    return torch.backends.cpu.get_cpu_capability() == "AVX512"
 
 
 @cache
