@@ -164,6 +164,8 @@ class Attention(nn.Module, ABC):
                 f"The last axis is memory_size={self.memory_size}."
             )
         check_lengths(lengths, of=values)
+        if not values.is_floating_point():
+            raise ValueError(f"values must be floating point, got {values.dtype}.")
         weight = next(self.parameters(), None)
         if weight is not None:
             check_like(values, name="values", like=weight)
@@ -190,8 +192,9 @@ class Attention(nn.Module, ABC):
             coverage: sum of the weights so far; for an attention with coverage, and no other.
 
         Raises:
-            ValueError: if a shape does not fit, or coverage is missing or of no use.
+            ValueError: if a shape, dtype or device does not fit, or coverage is missing or of no use.
         """
+        self.check_memory(memory, name="memory", like=next(self.parameters(), None))
         num_examples, num_source = memory.mask.shape
         if query.ndim != 3 or query.shape[0] != num_examples or query.shape[2] != self.query_size:
             raise ValueError(
@@ -213,6 +216,23 @@ class Attention(nn.Module, ABC):
             check_like(coverage, name="coverage", like=memory.keys, like_name="the memory is")
         return self.bind(memory, plain_products)(query, coverage)
 
+    def check_memory(self, memory: Memory, *, name: str, like: Tensor | None) -> None:
+        """Refuse the memory of another attention, where its shapes tell, or one that is not like the weights `like`.
+
+        Raises:
+            ValueError: saying what was expected and what was got; the message calls the memory `name`.
+        """
+        parts = {"keys": memory.keys, "values": memory.values}
+        shapes = self._part_shapes(*memory.mask.shape)
+        for (part_name, part), shape in zip(parts.items(), shapes, strict=True):
+            if part.shape != shape:
+                raise ValueError(
+                    f"{name}.{part_name} must have shape (examples, *heads, source, features) = {shape}, got "
+                    f"{tuple(part.shape)}: the memory comes from another attention. Make it anew from the source."
+                )
+            if like is not None:
+                check_like(part, name=f"{name}.{part_name}", like=like)
+
     def bind(self, memory: Memory, products: Products) -> Attend:
         """This attention over one memory as a function, its products done as `products` does them (in a loop)."""
         empty = ~memory.mask.any(-1)[:, None, None]
@@ -222,6 +242,10 @@ class Attention(nn.Module, ABC):
     @abstractmethod
     def _project(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values of source steps whose padding is zero."""
+
+    @abstractmethod
+    def _part_shapes(self, num_examples: int, num_source: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Shapes of the keys and of the values of so many source steps."""
 
     @abstractmethod
     def _bind(
@@ -246,6 +270,9 @@ class DotAttention(Attention):
 
     def _project(self, values: Tensor) -> tuple[Tensor, Tensor]:
         return values, values
+
+    def _part_shapes(self, num_examples: int, num_source: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        return (num_examples, num_source, self.query_size), (num_examples, num_source, self.memory_size)
 
     def _bind(
         self, memory: Memory, products: Products
@@ -288,6 +315,9 @@ class AdditiveAttention(Attention):
 
     def _project(self, values: Tensor) -> tuple[Tensor, Tensor]:
         return apply_linear(values, self.key.weight, self.key.bias), values
+
+    def _part_shapes(self, num_examples: int, num_source: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        return (num_examples, num_source, self.key.out_features), (num_examples, num_source, self.memory_size)
 
     def _bind(
         self, memory: Memory, products: Products
@@ -332,6 +362,10 @@ class MultiHeadAttention(Attention):
     def _project(self, values: Tensor) -> tuple[Tensor, Tensor]:
         keys = apply_linear(values, self.key.weight, self.key.bias)
         return self._split(keys), self._split(apply_linear(values, self.value.weight, self.value.bias))
+
+    def _part_shapes(self, num_examples: int, num_source: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        shape = (num_examples, self.num_heads, num_source, self.num_hidden // self.num_heads)
+        return shape, shape
 
     def _bind(
         self, memory: Memory, products: Products

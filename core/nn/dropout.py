@@ -30,10 +30,12 @@ class LockedDropout(nn.Module):
         """The inputs themselves in evaluation.
 
         Raises:
-            ValueError: for inputs without these three axes, or without a step.
+            ValueError: for inputs without these three axes, or without a step, or that are no floating-point numbers.
         """
         if inputs.ndim != 3 or inputs.shape[1] == 0:
             raise ValueError(f"inputs must have shape (batch, time >= 1, features), got {tuple(inputs.shape)}.")
+        if not inputs.is_floating_point():
+            raise ValueError(f"inputs must be floating point, got {inputs.dtype}.")
         if not self.training or self.probability == 0.0:
             return inputs
         return inputs * locked_mask(inputs[:, 0], probability=self.probability).unsqueeze(1)

@@ -49,8 +49,13 @@ def last_valid_step(
     return last.masked_fill(empty, 0)
 
 
-def check_lengths(lengths: Tensor, *, of: Shaped[Tensor, "batch time *features"]) -> None:
+def check_lengths(lengths: Tensor, *, of: Shaped[Tensor, "batch time *features"], at_least: int = 0) -> None:
     """Refuse lengths that do not fit a padded batch; their values are read on CPU alone, where that costs nothing.
+
+    Args:
+        lengths: what is checked.
+        of: the batch.
+        at_least: fewest valid steps of a sequence.
 
     Raises:
         ValueError: saying what was expected and what was got.
@@ -67,7 +72,9 @@ def check_lengths(lengths: Tensor, *, of: Shaped[Tensor, "batch time *features"]
     if not may_look_at(lengths) or not len(lengths):
         return
     shortest, longest = (int(value) for value in torch.aminmax(lengths))
-    if shortest < 0 or longest > of.shape[1]:
-        wrong = shortest if shortest < 0 else longest
+    if shortest < at_least or longest > of.shape[1]:
+        wrong = shortest if shortest < at_least else longest
         row = int((lengths == wrong).nonzero()[0])
-        raise ValueError(f"lengths must be from 0 to the {of.shape[1]} steps of the batch, got {wrong} in row {row}.")
+        raise ValueError(
+            f"lengths must be from {at_least} to the {of.shape[1]} steps of the batch, got {wrong} in row {row}."
+        )

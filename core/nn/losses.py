@@ -43,15 +43,19 @@ def summed_loss(
         weight: per example, 1 for a real one and 0 for a filler; None where all are real.
 
     Raises:
-        ValueError: if shapes differ or `mean` is unknown.
+        ValueError: if shapes or devices differ, `loss` or `mask` is of another kind of number, or `mean` is unknown.
     """
     if mean not in get_args(MeanOver):
         raise ValueError(f"mean must be one of {', '.join(get_args(MeanOver))}, got {mean!r}.")
-    _check_same_shape(loss, name="loss", other=mask, other_name="mask")
+    if not loss.is_floating_point():
+        raise ValueError(f"loss must be floating point, got {loss.dtype}.")
+    _check_mask(mask, of=loss, name="loss")
     if weight is not None and weight.shape != loss.shape[:1]:
         raise ValueError(
             f"weight must have one entry per example, shape ({loss.shape[0]},), got {tuple(weight.shape)}."
         )
+    if weight is not None:
+        _check_same_device(weight, name="weight", of=loss, of_name="loss")
     if loss.dtype in (torch.bfloat16, torch.float16):
         loss = loss.float()
     if weight is not None:
@@ -130,6 +134,8 @@ def pinball_error(
             f"prediction must have one value for each of the {len(levels)} levels in its last axis, got "
             f"{tuple(prediction.shape)}."
         )
+    _check_same_shape(target, name="target", other=prediction[..., 0], other_name="prediction without its last axis")
+    _check_mask(mask, of=prediction[..., 0], name="prediction without its last axis")
     residual = _masked_residual(
         prediction, target.unsqueeze(-1).expand_as(prediction), mask.unsqueeze(-1).expand_as(prediction)
     )
@@ -139,9 +145,22 @@ def pinball_error(
 
 def _masked_residual(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     _check_same_shape(prediction, name="prediction", other=target, other_name="target")
-    _check_same_shape(prediction, name="prediction", other=mask, other_name="mask")
+    _check_same_device(target, name="target", of=prediction, of_name="prediction")
+    _check_mask(mask, of=prediction, name="prediction")
     # Before the arithmetic: a zero gradient times a NaN residual is NaN again.
     return (target - prediction).masked_fill(~mask, 0.0)
+
+
+def _check_mask(mask: Tensor, *, of: Tensor, name: str) -> None:
+    _check_same_shape(of, name=name, other=mask, other_name="mask")
+    if mask.dtype != torch.bool:
+        raise ValueError(f"mask must be bool, True where valid, got {mask.dtype}.")
+    _check_same_device(mask, name="mask", of=of, of_name=name)
+
+
+def _check_same_device(tensor: Tensor, *, name: str, of: Tensor, of_name: str) -> None:
+    if tensor.device != of.device:
+        raise ValueError(f"{name} must be on {of.device}, where {of_name} is, got {tensor.device}.")
 
 
 def _check_same_shape(tensor: Tensor, *, name: str, other: Tensor, other_name: str) -> None:

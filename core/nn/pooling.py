@@ -1,7 +1,7 @@
 """Many-to-one reductions of a recurrent layer's outputs (notes N5).
 
-All take padded outputs (batch, time, features) with lengths and give (batch, features). Lengths are at least 1, checked
-where the batch is made: a mean of nothing has no value.
+All take padded outputs (batch, time, features) with lengths and give (batch, features). Lengths are at least 1: a mean of
+nothing has no value. Only `last` has one for a sequence without a step, zeros.
 """
 
 from typing import Literal, get_args
@@ -34,6 +34,10 @@ class LastPooling(nn.Module):
         _check_outputs(outputs)
         if not self.bidirectional:
             return last_valid_step(outputs, lengths)
+        if outputs.shape[-1] % 2:
+            raise ValueError(
+                f"outputs of two directions must have a forward and a backward half, got shape {tuple(outputs.shape)}."
+            )
         forward, backward = outputs.chunk(2, dim=-1)
         return torch.cat([last_valid_step(forward, lengths), backward[:, 0]], dim=-1)
 
@@ -67,15 +71,22 @@ class AttentivePooling(nn.Module):
 
     def __init__(self, num_features: int, *, num_hidden: int = 64) -> None:
         super().__init__()
+        if num_features < 1 or num_hidden < 1:
+            raise ValueError(f"num_features and num_hidden must be at least 1, got {num_features} and {num_hidden}.")
+        self.num_features = num_features
         self.score = nn.Sequential(nn.Linear(num_features, num_hidden), nn.Tanh(), nn.Linear(num_hidden, 1, bias=False))
 
     def forward(
         self, outputs: Float[Tensor, "batch time features"], lengths: Int[Tensor, "batch"]
     ) -> Float[Tensor, "batch features"]:
         """The weights sum to 1 over each sequence."""
+        if outputs.shape[-1:] != (self.num_features,):
+            raise ValueError(
+                f"outputs must have {self.num_features} features in their last axis, got shape {tuple(outputs.shape)}."
+            )
         # A weight of 0 does not stop a NaN that stands in the padding: it is taken out before anything reads it.
-        check_like(outputs, name="outputs", like=next(self.score.parameters()))
         outputs = _fill_padding(outputs, lengths, 0.0)
+        check_like(outputs, name="outputs", like=next(self.score.parameters()))
         scores = self.score(outputs).squeeze(-1)
         # -inf, not a large negative number: bf16 would let padding leak in.
         scores = scores.masked_fill(~valid_steps(lengths, outputs.shape[1]), -torch.inf)
@@ -114,9 +125,11 @@ def build_pooling(
 def _check_outputs(outputs: Tensor) -> None:
     if outputs.ndim != 3:
         raise ValueError(f"outputs must have shape (batch, time, features), got {tuple(outputs.shape)}.")
+    if not outputs.is_floating_point():
+        raise ValueError(f"outputs must be floating point, got {outputs.dtype}.")
 
 
 def _fill_padding(outputs: Tensor, lengths: Tensor, value: float) -> Tensor:
     _check_outputs(outputs)
-    check_lengths(lengths, of=outputs)
+    check_lengths(lengths, of=outputs, at_least=1)
     return outputs.masked_fill(~valid_steps(lengths, outputs.shape[1]).unsqueeze(-1), value)

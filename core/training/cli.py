@@ -237,6 +237,7 @@ class ApplicationCLI(LightningCLI):
                 "parameters": sum(parameter.numel() for parameter in model.parameters()),
                 "data_wait_share": round(self.throughput.wait_share, 5),
                 "checkpoint_seconds": round(self.checkpoints.seconds_spent, 3),
+                **model.facts(),
             },
         )
         if config.baseline.enabled:

@@ -52,6 +52,7 @@ class ApplicationModule(CheckpointedModule):
         self.evaluation_sums = RunningSums()
         self.evaluation_states = StreamStates()
         self.evaluation_metrics: dict[str, float] = {}
+        self._evaluation_rows: dict[int, Any] = {}
         self._init_from: tuple[str, Sequence[str]] | None = None
         self._count: Tensor | None = None
         self._guard = FiniteGuard()
@@ -71,6 +72,18 @@ class ApplicationModule(CheckpointedModule):
     @abstractmethod
     def evaluation_values(self, batch: Any) -> Mapping[str, SummedLoss]:
         """Every metric of one evaluation piece as a sum and a count; filler examples (weight 0) count nothing."""
+
+    def evaluation_rows(self, batch: Any) -> Mapping[int, Any]:
+        """Plain data of each real example by its number, for metrics that need all of them together; none by default."""
+        return {}
+
+    def metrics_of_rows(self, rows: Mapping[int, Any], *, part: str) -> Mapping[str, float]:
+        """Metrics of the rows of all processes, in the order of their numbers; `part` is `validation` or `test`."""
+        return {}
+
+    def facts(self) -> dict[str, Any]:
+        """What else belongs into `metrics.json`, as plain data: how a metric was computed, say; nothing by default."""
+        return {}
 
     # Building --------------------------------------------------------------------------------------------------------
 
@@ -244,12 +257,20 @@ class ApplicationModule(CheckpointedModule):
 
     def on_validation_epoch_start(self) -> None:
         """Start the metrics' sums and the streams."""
+        self._start_evaluation()
+
+    def _start_evaluation(self) -> None:
         self.evaluation_sums.reset()
         self.evaluation_states.reset()
+        self._evaluation_rows = {}
+
+    def _evaluate(self, batch: Any) -> None:
+        self.evaluation_sums.add(self.evaluation_values(batch))
+        self._evaluation_rows.update(self.evaluation_rows(batch))
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Add one piece to the metrics."""
-        self.evaluation_sums.add(self.evaluation_values(batch))
+        self._evaluate(batch)
 
     def on_validation_epoch_end(self) -> None:
         """Log the metrics over all processes."""
@@ -257,12 +278,11 @@ class ApplicationModule(CheckpointedModule):
 
     def on_test_epoch_start(self) -> None:
         """Start the metrics' sums and the streams."""
-        self.evaluation_sums.reset()
-        self.evaluation_states.reset()
+        self._start_evaluation()
 
     def test_step(self, batch: Any, batch_idx: int) -> None:
         """Add one piece to the metrics."""
-        self.evaluation_sums.add(self.evaluation_values(batch))
+        self._evaluate(batch)
 
     def on_test_epoch_end(self) -> None:
         """Log the metrics over all processes."""
@@ -271,6 +291,12 @@ class ApplicationModule(CheckpointedModule):
     def _log_evaluation(self, prefix: str) -> None:
         # Kept beside Lightning's own copy, which is rounded to float32.
         self.evaluation_metrics = self.evaluation_sums.means(self._sum_over_processes)
+        rows: dict[int, Any] = {}
+        for part in gather_over_processes(self._evaluation_rows):
+            rows.update(part)
+        if rows:
+            part_name = {"val": "validation"}.get(prefix, prefix)
+            self.evaluation_metrics.update(self.metrics_of_rows(dict(sorted(rows.items())), part=part_name))
         for name, value in self.evaluation_metrics.items():
             self.log(f"{prefix}/{name}", value, prog_bar=prefix == "val" and name == "loss")
-        self.evaluation_sums.reset()
+        self._start_evaluation()

@@ -80,6 +80,7 @@ class Bridge(nn.Module):
             )
         self.kind: BridgeKind = kind
         self.decoder = decoder
+        self.encoder = source.recurrent
         if kind == "copy":
             _check_copy(decoder, source.recurrent)
         if kind == "dense":
@@ -90,14 +91,16 @@ class Bridge(nn.Module):
         """The first state, one row an example; `initial_state` gives the decoder's own for so many rows.
 
         Raises:
-            ValueError: if the bridge copies a state that the source does not have.
+            ValueError: if the bridge copies a state that the source does not have, or one of another encoder.
         """
         if self.kind == "zero":
             return initial_state(source.summary.shape[0])
         if self.kind == "copy":
             if source.state is None:
                 raise ValueError("bridge copy needs the encoder's last state in source.state, got None.")
-            directions = source.state.hidden.shape[0] // self.decoder.num_layers
+            assert self.encoder is not None, "checked where the bridge was made"
+            _check_state(source.state, encoder=self.encoder, like=source.summary)
+            directions = self.encoder.num_directions
             hidden, cell = source.state
             return RecurrentState(
                 _side_by_side(hidden, directions), None if cell is None else _side_by_side(cell, directions)
@@ -115,6 +118,24 @@ def _side_by_side(part: Tensor, num_directions: int) -> Tensor:
         return part
     layers = part.reshape(-1, num_directions, *part.shape[1:])
     return torch.cat(layers.unbind(1), dim=-1)
+
+
+def _check_state(state: RecurrentState, *, encoder: RecurrentConfig, like: Tensor) -> None:
+    if (state.cell is not None) != (encoder.kind == "lstm"):
+        raise ValueError(
+            f"the state of a {encoder.kind} has {'a' if encoder.kind == 'lstm' else 'no'} cell state, got one "
+            f"{'without' if state.cell is None else 'with'} it in source.state: it comes from another kind of cell."
+        )
+    shape = (encoder.num_layers * encoder.num_directions, like.shape[0], encoder.hidden_size)
+    for name, part in zip(RecurrentState._fields, state, strict=True):
+        if part is None:
+            continue
+        if part.shape != shape:
+            raise ValueError(
+                f"source.state.{name} must have shape (layers x directions, examples, hidden) = {shape}, got "
+                f"{tuple(part.shape)}."
+            )
+        check_like(part, name=f"source.state.{name}", like=like, like_name="source.summary is")
 
 
 def _check_copy(decoder: RecurrentConfig, encoder: RecurrentConfig | None) -> None:

@@ -214,10 +214,22 @@ class Decoder(nn.Module):
                     "another one. Begin with start()."
                 )
         self._check_recurrent(state.recurrent, num_rows=num_rows)
-        num_source = 0 if state.memory is None else state.memory.mask.shape[1]
-        for name, part, width in (("fed", state.fed, self.fed_size), ("coverage", state.coverage, num_source)):
-            if part is not None and part.shape != (num_rows, width):
-                raise ValueError(f"state.{name} must have shape {(num_rows, width)}, got {tuple(part.shape)}.")
+        weight = next(self.layers.parameters())
+        num_source = 0
+        if self.attention is not None and state.memory is not None:
+            self.attention.check_memory(state.memory, name="state.memory", like=weight)
+            num_source = state.memory.mask.shape[1]
+        num_contexts = 0 if state.context is None else state.context.shape[0]
+        for name, part, shape in (
+            ("fed", state.fed, (num_rows, self.fed_size)),
+            ("coverage", state.coverage, (num_rows, num_source)),
+            ("context", state.context, (num_contexts, self.source.summary_size)),
+        ):
+            if part is None:
+                continue
+            if part.shape != shape:
+                raise ValueError(f"state.{name} must have shape {shape}, got {tuple(part.shape)}.")
+            check_like(part, name=f"state.{name}", like=weight)
         per_example = state.context if state.memory is None else state.memory.mask
         if per_example is not None and num_rows != per_example.shape[0] and num_rows % max(1, per_example.shape[0]):
             raise ValueError(

@@ -15,8 +15,10 @@ from core.nn.decoders.decoder_loop import CarriedState
 from core.nn.decoders.loop_products import LoopEmbedding, LoopProducts, apply_linear
 from core.nn.decoders.tokens import check_tokens, new_embedding
 from core.nn.lengths import valid_steps
+from core.nn.losses import MeanOver, SummedLoss
 from core.nn.step_decoder import StepOutput
 from core.nn.teacher_forcing import check_probability, draw_true_steps
+from core.nn.token_losses import cross_entropy, linear_cross_entropy
 
 Feedback = Literal["argmax", "sample"]
 
@@ -106,14 +108,58 @@ class TokenDecoder(nn.Module):
         features, attention, state = self.decoder(self._drop(self.embedding(tokens)), lengths, state)
         return TokenOutput(self._mask(self._score(features), lengths), attention, state)
 
+    def loss(
+        self,
+        tokens: Int[Tensor, "rows time"],
+        lengths: Int[Tensor, "rows"],
+        state: CarriedState,
+        *,
+        labels: Int[Tensor, "rows time"],
+        mean: MeanOver,
+        weight: Float[Tensor, "rows"] | None = None,
+        label_smoothing: float = 0.0,
+        true_probability: float = 1.0,
+    ) -> SummedLoss:
+        """Cross-entropy of the tokens after each step's, without ever holding all scores where tokens are all known.
+
+        Args:
+            tokens: what is read, as in `forward`.
+            lengths: int64, valid steps of each row.
+            state: what `start` gave.
+            labels: int64, the token after each step's; what stands in the padding is not read.
+            mean: which mean `sum / count` is.
+            weight: per row, 1 for a real example and 0 for a filler; None where all are real.
+            label_smoothing: share of the target that is spread over the vocabulary (`core.nn.token_losses`).
+            true_probability: how often a step reads its token, as in `forward`.
+
+        Raises:
+            ValueError: see `forward`; also for a label that is not in the vocabulary, on CPU.
+        """
+        check_probability(true_probability)
+        labels = check_tokens(labels, lengths, vocabulary=self.embedding)
+        mask = valid_steps(lengths, tokens.shape[1])
+        if true_probability < 1.0:
+            logits = self(tokens, lengths, state, true_probability=true_probability).logits
+            return cross_entropy(logits, labels, mask=mask, mean=mean, weight=weight, label_smoothing=label_smoothing)
+        tokens = check_tokens(tokens, lengths, vocabulary=self.embedding)
+        features = self.decoder(self._drop(self.embedding(tokens)), lengths, state).features
+        return linear_cross_entropy(
+            features,
+            labels,
+            output=self.output,
+            mask=mask,
+            mean=mean,
+            weight=weight,
+            label_smoothing=label_smoothing,
+        )
+
     def generate(
         self, first: Int[Tensor, "rows"], state: CarriedState, *, num_steps: int
     ) -> tuple[Int[Tensor, "rows time"], TokenOutput]:
         """Run freely for `num_steps` steps from the token `first`: what was predicted, and the scores it was taken from."""
         if num_steps < 1:
             raise ValueError(f"num_steps must be at least 1, got {num_steps}.")
-        if first.ndim != 1:
-            raise ValueError(f"first must have shape (rows,), one token a row, got {tuple(first.shape)}.")
+        _check_one_a_row(first, name="first")
         tokens = first.unsqueeze(1).expand(-1, num_steps)
         check_tokens(tokens, None, vocabulary=self.embedding)
         predictions: list[Tensor] = []
@@ -126,6 +172,7 @@ class TokenDecoder(nn.Module):
         Raises:
             ValueError: if a shape, dtype or device does not fit, or, on CPU, a token is not in the vocabulary.
         """
+        _check_one_a_row(tokens, name="tokens")
         tokens = check_tokens(tokens.unsqueeze(1), None, vocabulary=self.embedding).squeeze(1)
         features, attention, state = self.decoder.step(self._drop(self.embedding(tokens)), state)
         return StepOutput(logits=self._score(features), state=state, attention=attention)
@@ -178,3 +225,8 @@ class TokenDecoder(nn.Module):
         if lengths is None:
             return values
         return values.masked_fill(~valid_steps(lengths, values.shape[1]).unsqueeze(-1), 0.0)
+
+
+def _check_one_a_row(tokens: Tensor, *, name: str) -> None:
+    if tokens.ndim != 1:
+        raise ValueError(f"{name} must have shape (rows,), one token a row, got {tuple(tokens.shape)}.")

@@ -119,6 +119,8 @@ class VectorDecoder(nn.Module):
         """Run freely for `num_steps` steps from the value `first`."""
         if num_steps < 1:
             raise ValueError(f"num_steps must be at least 1, got {num_steps}.")
+        if first.ndim != 2:
+            raise ValueError(f"first must have shape (rows, {self.value_size}), got {tuple(first.shape)}.")
         previous = first.unsqueeze(1).expand(-1, num_steps, -1)
         self._check(previous, known, None)
         return self._run_feedback(previous, None, state, known, 0.0)
@@ -149,12 +151,24 @@ class VectorDecoder(nn.Module):
             if running is not None:
                 # Not after the loop: a row that has ended must not grow without bound on its own outputs.
                 output = output.masked_fill(~running[:, step].unsqueeze(1), 0.0)
-            value = (output if self.to_value is None else self.to_value(output)).to(previous.dtype)
+            value = self._to_value(output).to(previous.dtype)
             outputs.append(output)
             if weights is not None:
                 attention.append(weights)
         weights = _mask(torch.stack(attention, dim=1), lengths) if attention else None
         return VectorOutput(torch.stack(outputs, dim=1), weights, loop.state())
+
+    def _to_value(self, output: Tensor) -> Tensor:
+        if self.to_value is None:
+            return output
+        value = self.to_value(output)
+        # One column would be broadcast over all of y without a word.
+        if value.shape != (output.shape[0], self.value_size):
+            raise ValueError(
+                f"to_value must turn outputs of {tuple(output.shape)} into values of "
+                f"{(output.shape[0], self.value_size)}, got {tuple(value.shape)}."
+            )
+        return value
 
     def _check(self, previous: Tensor, known: Tensor | None, lengths: Tensor | None) -> None:
         if previous.ndim != 3 or previous.shape[1] == 0 or previous.shape[2] != self.value_size:
@@ -182,6 +196,8 @@ class OneToMany(nn.Module):
 
     def __init__(self, config: RecurrentConfig, *, input_size: int, num_outputs: int) -> None:
         super().__init__()
+        if num_outputs < 1:
+            raise ValueError(f"num_outputs must be at least 1, got {num_outputs}.")
         self.recurrent = Recurrent(config, input_size=input_size)
         self.output = nn.Linear(config.output_size, num_outputs)
 

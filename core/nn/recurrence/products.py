@@ -79,6 +79,20 @@ def weight_gradient(
     return product(inputs.t(), grads, dtype=dtype).t()
 
 
+def add_weight_gradient(
+    total: Float[Tensor, "in out"],
+    grads: Float[Tensor, "rows out"],
+    inputs: Float[Tensor, "rows in"],
+    *,
+    dtype: torch.dtype | None = None,
+) -> None:
+    """Add `inputs.T @ grads` to `total`, a weight's transposed gradient that is made in several pieces."""
+    if (dtype is None or dtype == grads.dtype == total.dtype) and not _leaves_blas_behind():
+        total.addmm_(inputs.t(), grads)
+    else:
+        total += product(inputs.t(), grads, dtype=dtype)
+
+
 def _fast(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """`inputs @ weight.T + bias` by oneDNN."""
     # Part of a matrix, or one row expanded to many, takes a path hundreds of times slower.

@@ -92,6 +92,7 @@ def beam_search(
     output = decoder.step(torch.full_like(examples, rules.special.bos), state)
     check_output(output, num_rows=examples.shape[0], like=None)
     rules.check_vocabulary(output.logits.shape[1])
+    rules.check_attention(output.attention)
     live, ended = _start(output, config=config)
     length_penalties = _length_penalties(config, num_steps=rules.num_steps, like=live.totals)
     num_ended = torch.zeros_like(examples)

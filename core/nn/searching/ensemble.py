@@ -38,16 +38,17 @@ class Ensemble:
         Raises:
             ValueError: if there are more or fewer states than decoders.
         """
-        if len(states) != len(self.decoders):
-            raise ValueError(f"an ensemble of {len(self.decoders)} decoders takes as many states, got {len(states)}.")
+        self._check_number(states)
         return EnsembleState(tuple(states))
 
     def step(self, tokens: Int[Tensor, "rows"], state: EnsembleState) -> StepOutput[EnsembleState]:
         """Read one token a hypothesis; the logits are the logarithm of the mean probability.
 
         Raises:
-            ValueError: if the members' vocabularies or the source steps they attend over differ.
+            ValueError: if the state is one of more or fewer decoders, or the members' vocabularies or the source steps
+                they attend over differ.
         """
+        self._check_number(state.members)
         outputs = [decoder.step(tokens, member) for decoder, member in zip(self.decoders, state.members, strict=True)]
         _check_same([output.logits for output in outputs], what="logits (rows, vocabulary)")
         parts = []
@@ -57,6 +58,10 @@ class Ensemble:
         log_probabilities = torch.logsumexp(torch.stack(parts), dim=0) - math.log(len(parts))
         following = EnsembleState(tuple(output.state for output in outputs))
         return StepOutput(log_probabilities, following, _mean_attention([output.attention for output in outputs]))
+
+    def _check_number(self, states: Sequence[DecoderState]) -> None:
+        if len(states) != len(self.decoders):
+            raise ValueError(f"an ensemble of {len(self.decoders)} decoders takes as many states, got {len(states)}.")
 
 
 def _mean_attention(attentions: list[Tensor | None]) -> Float[Tensor, "rows source"] | None:

@@ -140,6 +140,7 @@ def generate(decoder: StepDecoder[State], *, state: State, rules: TokenRules, ch
     output = decoder.step(torch.full_like(examples, special.bos), state)
     check_output(output, num_rows=num_examples, like=None)
     rules.check_vocabulary(output.logits.shape[1])
+    rules.check_attention(output.attention)
     first_attention = output.attention
     history = None
     if rules.limits.no_repeat_ngram is not None:

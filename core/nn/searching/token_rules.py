@@ -1,5 +1,6 @@
 """Which tokens may come next in a search, and with what log-probability."""
 
+import operator
 from collections.abc import Sequence
 
 import torch
@@ -23,8 +24,14 @@ class TokenRules:
         num_examples = source_lengths.shape[0]
         self.limits = limits
         self.special = special
-        self.prefixes = [[] for _ in range(num_examples)] if prefixes is None else [list(prefix) for prefix in prefixes]
-        longest = limits.longest(source_lengths.tolist())
+        self.source_lengths: list[int] = source_lengths.tolist()
+        for example, length in enumerate(self.source_lengths):
+            if length < 0:
+                raise ValueError(f"source_lengths must be at least 0, got source_lengths[{example}] = {length}.")
+        self.prefixes: list[list[int]] = [[] for _ in range(num_examples)]
+        if prefixes is not None:
+            self.prefixes = [_as_ids(prefix, example=example) for example, prefix in enumerate(prefixes)]
+        longest = limits.longest(self.source_lengths)
         self._check_prefixes(longest)
         device = source_lengths.device
         self.prefix_lengths = [len(prefix) for prefix in self.prefixes]
@@ -69,6 +76,21 @@ class TokenRules:
             values.masked_fill_(is_forced, -torch.inf)
             values.scatter_(1, tokens, torch.where(is_forced, chances, values.gather(1, tokens)))
         return values, broken
+
+    def check_attention(self, attention: Float[Tensor, "rows source"] | None) -> None:
+        """Refuse sources that are longer than what the decoder attends over.
+
+        Raises:
+            ValueError: naming the example.
+        """
+        if attention is None:
+            return
+        for example, length in enumerate(self.source_lengths):
+            if length > attention.shape[1]:
+                raise ValueError(
+                    f"source_lengths[{example}] is {length}, but the decoder attends over {attention.shape[1]} source "
+                    "steps: give the lengths that its state was made with."
+                )
 
     def check_vocabulary(self, vocabulary_size: int) -> None:
         """Refuse ids that the decoder has no logit for.
@@ -124,6 +146,14 @@ class TokenRules:
         is_forced = torch.tensor([step < length for length in self.prefix_lengths], device=values.device)
         tokens = self.prefix_tokens[:, step].repeat_interleave(rows_per_example).unsqueeze(-1)
         return is_forced.repeat_interleave(rows_per_example).unsqueeze(-1), tokens, values.gather(1, tokens)
+
+
+def _as_ids(prefix: Sequence[int], *, example: int) -> list[int]:
+    try:
+        # Not int(), which would cut 4.5 to 4.
+        return [operator.index(token) for token in prefix]
+    except TypeError:
+        raise ValueError(f"prefixes[{example}] must be a sequence of token ids (int), got {prefix}.") from None
 
 
 def _rule_out_repeats_(values: Tensor, history: Tensor, *, num_tokens: int) -> None:

@@ -296,3 +296,31 @@ def test_input_that_does_not_fit_is_refused() -> None:
         covered(query, covered.memory(values, lengths))
     with pytest.raises(ValueError, match=r"= \(2, 1, 6\), got \(2, 1, 5\)"):
         covered(query, covered.memory(values, lengths), torch.zeros(2, 1, 5))
+
+
+@pytest.mark.usefixtures("as_shipped")
+@pytest.mark.parametrize("config", CONFIGS, ids=repr)
+def test_a_memory_that_does_not_fit_is_refused(config: AttentionConfig) -> None:
+    """One of another attention may have shapes that a product takes, and would give a context of something else."""
+    values, lengths, query = torch.zeros(2, 6, 4), torch.tensor([6, 2]), torch.zeros(2, 1, 4)
+    coverage = torch.zeros(2, 1, 6) if config.has_coverage else None
+    attention = config.build(query_size=4, memory_size=4)
+    memory = attention.memory(values, lengths)
+    for other in (Additive(num_hidden=7), General(), MultiHead(num_heads=3, num_hidden=6)):
+        foreign = other.build(query_size=9, memory_size=4).memory(values, lengths)
+        with pytest.raises(ValueError, match=r"memory\.keys must have shape .*, got .* another attention"):
+            attention(query, foreign, coverage)
+    with pytest.raises(ValueError, match=r"memory\.values must have shape .* = \(2, .*6, \d\), got"):
+        attention(query, memory._replace(values=torch.cat([memory.values, memory.values], -1)), coverage)
+    if not list(attention.parameters()):
+        return
+    for wrong in (memory.keys.double(), memory.keys.to("meta")):
+        with pytest.raises(ValueError, match=r"memory\.keys must be torch\.float32 on cpu, as the weights are, got"):
+            attention(query, memory._replace(keys=wrong), coverage)
+
+
+@pytest.mark.usefixtures("as_shipped")
+def test_integers_are_no_source() -> None:
+    attention = Dot().build(query_size=4, memory_size=4)
+    with pytest.raises(ValueError, match=r"values must be floating point, got torch\.int64"):
+        attention.memory(torch.zeros(2, 6, 4, dtype=torch.int64), torch.tensor([6, 2]))

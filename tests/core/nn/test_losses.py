@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -155,3 +156,33 @@ def test_bad_arguments_are_refused() -> None:
         pinball_error(loss.unsqueeze(-1), loss, mask=mask, levels=[1.0])
     with pytest.raises(ValueError, match=r"each of the 2 levels .* \(2, 3, 1\)"):
         pinball_error(loss.unsqueeze(-1), loss, mask=mask, levels=[0.1, 0.9])
+    with pytest.raises(ValueError, match=r"target .* prediction .* \(2, 2\) and \(2, 3\)"):
+        pinball_error(loss.unsqueeze(-1), loss[:, :2], mask=mask, levels=[0.5])
+    with pytest.raises(ValueError, match=r"prediction .* mask .* \(2, 3\) and \(1, 3\)"):
+        pinball_error(loss.unsqueeze(-1), loss, mask=mask[:1], levels=[0.5])
+    with pytest.raises(ValueError, match=r"loss must be floating point, got torch\.int64"):
+        summed_loss(loss.long(), mask=mask, mean="token")
+    with pytest.raises(ValueError, match="weight must be on cpu, where loss is, got meta"):
+        summed_loss(loss, mask=mask, mean="token", weight=torch.ones(2, device="meta"))
+    with pytest.raises(ValueError, match="target must be on cpu, where prediction is, got meta"):
+        squared_error(loss, loss.to("meta"), mask=mask)
+
+
+@pytest.mark.usefixtures("as_shipped")
+@pytest.mark.parametrize(
+    "reduce",
+    [
+        lambda loss, mask: summed_loss(loss, mask=mask, mean="token"),
+        lambda loss, mask: squared_error(loss, loss, mask=mask),
+        lambda loss, mask: huber_error(loss, loss, mask=mask),
+        lambda loss, mask: pinball_error(loss.unsqueeze(-1), loss, mask=mask, levels=[0.5]),
+    ],
+    ids=["summed", "squared", "huber", "pinball"],
+)
+def test_a_mask_is_of_booleans_beside_what_it_masks(reduce: Any) -> None:
+    loss, mask = torch.ones(2, 3), torch.ones(2, 3, dtype=torch.bool)
+    for wrong in (mask.float(), mask.long()):
+        with pytest.raises(ValueError, match=r"mask must be bool, True where valid, got torch\.(float32|int64)"):
+            reduce(loss, wrong)
+    with pytest.raises(ValueError, match=r"mask must be on cpu, where .* is, got meta"):
+        reduce(loss, mask.to("meta"))

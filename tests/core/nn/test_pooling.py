@@ -1,5 +1,7 @@
 """Pooling sees each sequence's valid steps and nothing else."""
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -67,3 +69,43 @@ def test_a_setting_that_does_nothing_is_refused() -> None:
 def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ValueError, match="last, mean, max, attention, got 'median'"):
         build_pooling("median", num_features=4, bidirectional=False)
+
+
+@pytest.mark.usefixtures("as_shipped")
+@pytest.mark.parametrize("kind", KINDS)
+def test_input_that_does_not_fit_is_refused(kind: PoolingKind) -> None:
+    pooling = build_pooling(kind, num_features=4, bidirectional=False)
+    outputs, lengths = torch.zeros(2, 3, 4), torch.tensor([3, 1])
+    for wrong, message in (
+        ({"outputs": outputs[0]}, r"outputs must have shape \(batch, time, features\), got \(3, 4\)"),
+        ({"outputs": outputs.long()}, "outputs must be floating point, got torch.int64"),
+        ({"lengths": lengths + 1}, "to the 3 steps of the batch, got 4 in row 0"),
+        ({"lengths": lengths.to("meta")}, "lengths must be on cpu"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            pooling(**{"outputs": outputs, "lengths": lengths, **wrong})
+
+
+@pytest.mark.parametrize("kind", KINDS[1:])
+def test_a_sequence_without_a_step_has_no_mean(kind: PoolingKind) -> None:
+    """It would be NaN, and say so nowhere; the last step of an empty sequence is defined, as zeros."""
+    outputs, lengths = torch.ones(2, 3, 4), torch.tensor([3, 0])
+    with pytest.raises(ValueError, match="lengths must be from 1 to the 3 steps of the batch, got 0 in row 1"):
+        build_pooling(kind, num_features=4, bidirectional=False)(outputs, lengths)
+    assert not build_pooling("last", num_features=4, bidirectional=False)(outputs, lengths)[1].any()
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "message"),
+    [
+        ("attention", {}, r"outputs must have 4 features in their last axis, got shape \(2, 3, 5\)"),
+        ("last", {"bidirectional": True}, r"a forward and a backward half, got shape \(2, 3, 5\)"),
+        ("attention", {"num_features": 0}, "num_features and num_hidden must be at least 1, got 0 and 64"),
+        ("attention", {"num_hidden": 0}, "must be at least 1, got 4 and 0"),
+    ],
+)
+def test_widths_that_cannot_be_are_refused(kind: PoolingKind, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build_pooling(kind, **{"num_features": 4, "bidirectional": False, **settings})(
+            torch.zeros(2, 3, 5), torch.tensor([3, 1])
+        )

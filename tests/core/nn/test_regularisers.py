@@ -100,6 +100,16 @@ def test_locked_dropout_as_a_module() -> None:
         LockedDropout(1.0)
 
 
+@pytest.mark.usefixtures("as_shipped")
+def test_locked_dropout_refuses_what_it_cannot_drop() -> None:
+    for wrong, message in (
+        (torch.ones(3, 7), r"\(batch, time >= 1, features\), got \(3, 7\)"),
+        (torch.ones(3, 7, 2, dtype=torch.int64), r"floating point, got torch\.int64"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            LockedDropout(0.2)(wrong)
+
+
 @pytest.mark.parametrize("kind", ["rnn_tanh", "lstm", "gru"])
 def test_weight_drop_is_the_layer_with_those_weights_at_zero(kind: str) -> None:
     """One mask for the whole call: equal to a layer whose recurrent weights were multiplied by it."""

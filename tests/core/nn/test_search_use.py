@@ -138,6 +138,9 @@ def run_fixed(decoder: FixedDecoder, **changed: Any) -> Hypotheses:
         ),
         ({"source_lengths": torch.tensor([[3, 2]])}, r"got torch.int64 of shape \(1, 2\)"),
         ({"source_lengths": torch.empty(0, dtype=torch.int64)}, r"\(examples >= 1,\), got torch.int64 of shape \(0,\)"),
+        ({"source_lengths": torch.tensor([3, -1])}, r"source_lengths must be at least 0, got source_lengths\[1\] = -1"),
+        ({"prefixes": [[4], [4.0]]}, r"prefixes\[1\] must be a sequence of token ids \(int\), got \[4.0\]"),
+        ({"prefixes": [4, 5]}, r"prefixes\[0\] must be a sequence of token ids \(int\), got 4"),
         ({"prefixes": [[4]]}, "prefixes must have one entry per example, 2, got 1"),
         ({"prefixes": [[], [4, 5, 4, 5, 4]]}, r"prefixes\[1\] has 5 tokens, more than the 4 "),
         (
@@ -210,6 +213,10 @@ def test_what_a_decoder_gives_is_checked(config: SearchConfig) -> None:
         run_fixed(FixedDecoder(torch.zeros(3, 6)), config=config, keys=keys)
     with pytest.raises(ValueError, match=r"attention of shape \(rows, source\) for 2 rows, got \(2, 1, 3\)"):
         run_fixed(FixedDecoder(torch.zeros(2, 6), attention=torch.zeros(2, 1, 3)), config=config, keys=keys)
+
+    narrow = FixedDecoder(torch.zeros(2, 6), attention=torch.ones(2, 2))
+    with pytest.raises(ValueError, match=r"source_lengths\[0\] is 3, but the decoder attends over 2 source steps"):
+        run_fixed(narrow, config=config, keys=keys)
 
     class Shrinking(FixedDecoder):
         def step(self, tokens: Tensor, state: FixedState) -> StepOutput[FixedState]:

@@ -90,7 +90,17 @@ def test_input_that_does_not_fit_is_refused() -> None:
     source = Source(torch.zeros(2, 3, 4), torch.tensor([3, 1]), torch.zeros(2, 5))
     with pytest.raises(ValueError, match=r"source\.state, got None"):
         decoder.start(source)
-    state = decoder.start(source._replace(state=decoder.layers.initial_state(2)))
+    last = decoder.layers.initial_state(2)
+    for wrong, message in (
+        (decoder.layers.initial_state(3), r"source\.state\.hidden must have shape .* = \(1, 2, 4\), got \(1, 3, 4\)"),
+        (last._replace(cell=last.hidden[..., :3]), r"source\.state\.cell must have shape .* got \(1, 2, 3\)"),
+        (last._replace(cell=None), "the state of a lstm has a cell state, got one without it"),
+        (last.to(dtype=torch.float64), r"source\.state\.hidden must be torch\.float32 on cpu, .* got torch\.float64"),
+        (last.to("meta"), r"source\.state\.hidden .* got torch\.float32 on meta"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            decoder.start(source._replace(state=wrong))
+    state = decoder.start(source._replace(state=last))
     for inputs, message in (
         (torch.zeros(2, 4, 2), r"inputs must have shape \(rows, time >= 1, 3\), got \(2, 4, 2\)"),
         (torch.zeros(2, 0, 3), r"got \(2, 0, 3\)"),

@@ -307,6 +307,10 @@ def test_input_that_does_not_fit_is_refused() -> None:
         model(tokens[:2], None, state, true_probability=0.0)
     with pytest.raises(ValueError, match="num_steps must be at least 1, got 0"):
         model.generate(tokens[:, 0], state, num_steps=0)
+    for call, name in ((model.step, "tokens"), (lambda *of: model.generate(*of, num_steps=2), "first")):
+        for wrong in (tokens, tokens[0, 0]):
+            with pytest.raises(ValueError, match=rf"{name} must have shape \(rows,\), one token a row, got"):
+                call(wrong, state)
     with pytest.raises(ValueError, match=r"source.outputs must have shape \(examples, source, 4\)"):
         model.start(Source(source.outputs[..., :3], source.lengths, source.summary))
     with pytest.raises(ValueError, match=r"source.summary must have shape \(3, 5\), got \(2, 5\)"):
@@ -326,3 +330,33 @@ def test_input_that_does_not_fit_is_refused() -> None:
 def test_settings_that_are_wrong_are_refused(changed: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make(CONTEXTS[2], **changed)
+
+
+@pytest.mark.usefixtures("as_shipped")
+@contexts
+@pytest.mark.parametrize("true_probability", [1.0, 0.0])
+def test_a_state_that_does_not_fit_is_refused_part_by_part(context: ContextConfig, true_probability: float) -> None:
+    """Of another source, in another precision, on another device: each part is named, before anything is computed."""
+    model, source = make(context)
+    tokens, state = torch.zeros(3, 4, dtype=torch.int64), model.start(source)
+    for name in ("fed", "coverage", "context"):
+        part = getattr(state, name)
+        if part is None:
+            continue
+        for wrong, message in (
+            (part.float(), r"torch\.float64 on cpu, as the weights are, got torch\.float32 on cpu"),
+            (part.to("meta"), "got torch.float64 on meta"),
+            (part[:, :-1], r"shape \(3, \d\), got \(3, \d\)"),
+        ):
+            with pytest.raises(ValueError, match=rf"state\.{name} .*{message}"):
+                model(tokens, None, state._replace(**{name: wrong}), true_probability=true_probability)
+    if state.memory is None:
+        return
+    for wrong, message in (
+        (state.memory.keys.float(), r"state\.memory\.keys must be torch\.float64 on cpu, as the weights are"),
+        (state.memory.keys.to("meta"), r"state\.memory\.keys .* got torch\.float64 on meta"),
+        (state.memory.keys[..., :-1], r"state\.memory\.keys must have shape .* another attention"),
+    ):
+        changed = state._replace(memory=state.memory._replace(keys=wrong))
+        with pytest.raises(ValueError, match=message):
+            model(tokens, None, changed, true_probability=true_probability)

@@ -1,5 +1,7 @@
 """Decoders of vectors, which feed their outputs back, and one to many."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
@@ -144,6 +146,9 @@ def test_input_that_does_not_fit_is_refused() -> None:
             model(**{"previous": previous, "lengths": None, "state": state, "known": known, **arguments})
     with pytest.raises(ValueError, match="num_steps must be at least 1, got 0"):
         model.generate(previous[:, 0], state, num_steps=0, known=known)
+    for first in (previous[0, 0], previous):
+        with pytest.raises(ValueError, match=r"first must have shape \(rows, 2\), got"):
+            model.generate(first, state, num_steps=4, known=known)
     with pytest.raises(ValueError, match="known must be None where known_size=0"):
         make(CONTEXTS[0], known_size=0)[0](previous, None, state, known=known)
     shape = SourceShape(output_size=4, summary_size=5)
@@ -151,7 +156,19 @@ def test_input_that_does_not_fit_is_refused() -> None:
         VectorDecoder(model.decoder.config, value_size=2, num_outputs=4, source=shape)
     with pytest.raises(ValueError, match="got 0, 4 and 0"):
         VectorDecoder(model.decoder.config, value_size=0, num_outputs=4, source=shape)
+    with pytest.raises(ValueError, match="num_outputs must be at least 1, got 0"):
+        OneToMany(model.decoder.config.recurrent, input_size=3, num_outputs=0)
     with pytest.raises(ValueError, match="num_steps must be at least 1, got 0"):
         OneToMany(model.decoder.config.recurrent, input_size=3, num_outputs=2)(
             torch.zeros(1, 3), torch.tensor([1]), num_steps=0
         )
+
+
+@pytest.mark.usefixtures("as_shipped")
+@pytest.mark.parametrize("wrong", [lambda outputs: outputs[:, :1], lambda outputs: outputs, lambda outputs: outputs[0]])
+def test_a_value_fed_back_is_as_wide_as_a_value(wrong: Callable[[Tensor], Tensor]) -> None:
+    """One column would be broadcast over both values without a word."""
+    model, source = make(CONTEXTS[0], num_outputs=4, known_size=0)
+    model.to_value = wrong
+    with pytest.raises(ValueError, match=r"to_value must turn outputs of \(3, 4\) into values of \(3, 2\), got \("):
+        model.generate(torch.zeros(3, 2).double(), model.start(source), num_steps=2)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from core.nn.search import BeamConfig, GreedyConfig, SamplingConfig, SpecialTokens, search
-from core.nn.searching.ensemble import Ensemble
+from core.nn.searching.ensemble import Ensemble, EnsembleState
 from core.nn.step_decoder import StepOutput
 
 SPECIAL = SpecialTokens(bos=1, eos=2, pad=0)
@@ -144,3 +144,6 @@ def test_members_that_do_not_fit_are_refused() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             run([MEMBERS[0], other], GreedyConfig(max_length=3))
+    ensemble = Ensemble(MEMBERS)
+    with pytest.raises(ValueError, match="ensemble of 3 decoders takes as many states, got 1"):
+        ensemble.step(torch.tensor([1, 1, 1]), EnsembleState((MEMBERS[0].start(),)))
