@@ -1,4 +1,4 @@
-"""Fixtures of the contracts: every test that asks for `case` runs once an application."""
+"""Fixtures of the contracts: every test that asks for `case` runs over each of `CASES`."""
 
 from __future__ import annotations
 
@@ -13,13 +13,20 @@ import pytest
 import pytorch_lightning as pl
 
 from core.training.checkpointing import CheckpointConfig, RunCheckpoints
-from tests.contracts.cases import CASES, Case, Run
+from tests.contracts.case import Case, Run
+from tests.contracts.cases import CASES
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture(params=CASES, ids=lambda case: case.application)
+@pytest.fixture(params=CASES, ids=lambda case: case.name)
 def case(request: pytest.FixtureRequest) -> Case:
+    return request.param
+
+
+@pytest.fixture(params=[case for case in CASES if not case.is_further], ids=lambda case: case.name)
+def first_case(request: pytest.FixtureRequest) -> Case:
+    """Once an application, however many ways of training it has."""
     return request.param
 
 

@@ -27,7 +27,7 @@ from core.training.truncated_bptt import StreamStates, counted_steps, run_stream
 from data.batching import Piece
 from data.module import LoaderConfig, PlannedDataModule
 from data.streams import ChunkConfig, Chunks, StreamChunk, StreamPlan
-from tests.contracts.cases import Case, Run
+from tests.contracts.case import Case, Run
 
 LENGTHS = {"train": [37, 9, 64, 64, 1, 23, 64, 50, 12, 41, 5, 33], "validation": [30, 7, 19], "test": [26, 41, 3, 18]}
 FEATURES = 2
@@ -218,16 +218,6 @@ def report(run: FinishedRun) -> None:
     """Nothing beside the metrics."""
 
 
-STREAMING = Case(
-    application="streaming",
-    make=_make,
-    variants=("lstm", "gru"),
-    config=lambda folder: CONFIG,
-    pad=_not_here,
-    select=_not_here,
-    predict_args=_not_here,
-)
-
 APPLICATION = Application(
     name="streaming",
     module=StreamingModule,
@@ -235,6 +225,17 @@ APPLICATION = Application(
     predict=predict,
     baseline=_not_here,
     report=report,
+)
+
+STREAMING = Case(
+    name="streaming",
+    entry=APPLICATION,
+    make=_make,
+    variants=("lstm", "gru"),
+    config=lambda folder: CONFIG,
+    pad=_not_here,
+    select=_not_here,
+    predict_args=_not_here,
 )
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from data.batching import Piece
-from tests.contracts.cases import Case
+from tests.contracts.case import Case, in_double
+from tests.contracts.cases import CASES
 
 
 def _prepared(case: Case, folder: Path, variant: str, *, part: str = "train") -> tuple[Any, Any]:
@@ -23,14 +24,10 @@ def _prepared(case: Case, folder: Path, variant: str, *, part: str = "train") ->
     chosen = np.random.default_rng(1).choice(len(dataset), size=9, replace=False)
     # The first examples are the shortest: without them nothing would be padded.
     chosen = np.union1d(np.array([0, 1]), chosen)
-    batch = _double(dataset.batch(Piece(0, chosen)))
+    batch = in_double(dataset.batch(Piece(0, chosen)))
     if part == "train":
         assert len(set(batch.lengths.tolist())) > 1, "the batch must be ragged, or this test says nothing"
     return run.module, batch
-
-
-def _double(batch: Any) -> Any:
-    return type(batch)(*[part.double() if part.is_floating_point() else part for part in batch])
 
 
 def _loss_and_gradient(module: Any, batch: Any) -> tuple[float, torch.Tensor]:
@@ -45,11 +42,7 @@ def _loss_and_gradient(module: Any, batch: Any) -> tuple[float, torch.Tensor]:
 
 
 def _variants() -> list[Any]:
-    from tests.contracts.cases import CASES
-
-    return [
-        pytest.param(case, variant, id=f"{case.application}-{variant}") for case in CASES for variant in case.variants
-    ]
+    return [pytest.param(case, variant, id=f"{case.name}-{variant}") for case in CASES for variant in case.variants]
 
 
 @pytest.mark.parametrize("junk", [0.0, 1e6, torch.nan, torch.inf])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from tests.contracts.cases import Case
+from tests.contracts.case import Case
 
 
 def test_a_run_repeats_itself_with_any_number_of_workers(

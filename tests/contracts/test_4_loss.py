@@ -12,7 +12,7 @@ import torch
 
 from core.training.checkpoint_io import read_checkpoint
 from core.training.optimisation import OptimizerConfig
-from tests.contracts.cases import Case, Run
+from tests.contracts.case import Case, Run, in_double
 
 
 class Gradients(pl.Callback):
@@ -63,8 +63,7 @@ def test_the_gradient_is_that_of_sum_over_count(case: Case, train: Callable[...,
         fresh.module.build(fresh.data.preprocessing())
     finally:
         torch.set_default_dtype(torch.float32)
-    batch = next(iter(fresh.data.train_dataloader()))
-    batch = type(batch)(*[part.double() if part.is_floating_point() else part for part in batch])
+    batch = in_double(next(iter(fresh.data.train_dataloader())))
     loss = fresh.module.training_loss(batch)
     (loss.sum / loss.count).backward()
     expected = torch.cat([parameter.grad.flatten() for parameter in fresh.module.parameters()])

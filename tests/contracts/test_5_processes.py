@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from core.training.checkpoint_io import read_checkpoint
-from tests.contracts.cases import Case
+from tests.contracts.case import Case
 from tests.contracts.conftest import ROOT
 
 SLOW = """

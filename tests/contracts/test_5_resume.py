@@ -12,7 +12,7 @@ import pytorch_lightning as pl
 import torch
 
 from core.training.checkpoint_io import KEY, read_checkpoint
-from tests.contracts.cases import Case
+from tests.contracts.case import Case
 
 
 class Killed(Exception):
@@ -135,12 +135,13 @@ def test_early_stopping_is_resumed_too(case: Case, train: Callable[..., Any], tm
 
 
 def test_changed_settings_are_refused_by_name(case: Case, train: Callable[..., Any], tmp_path: Path) -> None:
-    train(case.make(tmp_path), tmp_path / "run", max_epochs=1)
+    run = case.make(tmp_path)
+    train(run, tmp_path / "run", max_epochs=1)
     changed = case.make(tmp_path, batch_size=11)
     changed.module.optimizer = dataclasses.replace(changed.module.optimizer, lr=0.5)
-    with pytest.raises(ValueError, match=r"lr: 0\.01, now 0\.5") as raised:
+    with pytest.raises(ValueError, match=rf"lr: {run.module.optimizer.lr}, now 0\.5") as raised:
         train(changed, tmp_path / "run", resume=True)
-    assert "batch_size: 26, now 11" in str(raised.value)
+    assert f"batch_size: {run.data.batch_size}, now 11" in str(raised.value)
     assert "--init_from" in str(raised.value)
 
 

@@ -14,7 +14,7 @@ from pytorch_lightning.callbacks import GradientAccumulationScheduler, ModelChec
 
 from core.training.checkpoint_io import KEY, read_checkpoint
 from core.training.optimisation import Constant
-from tests.contracts.cases import Case
+from tests.contracts.case import Case
 
 
 def _same_weights(path: Path, other: Path) -> None:

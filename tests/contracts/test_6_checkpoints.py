@@ -13,7 +13,7 @@ import torch
 from core.training.checkpoint_io import KEY, SafeCheckpointIO, read_checkpoint
 from core.training.optimisation import OptimizerConfig
 from core.training.warm_start import initialise_from
-from tests.contracts.cases import Case
+from tests.contracts.case import Case
 
 PLAIN = (type(None), bool, int, float, str, torch.Tensor)
 

@@ -11,11 +11,14 @@ import torch
 from apps.forecasting.__main__ import FORECASTING
 from core.training.checkpoint_io import KEY
 from core.training.cli import main
-from tests.contracts.cases import Case
-
-APPLICATIONS = {"forecasting": FORECASTING}
+from tests.contracts.case import Case
 
 Refused = Callable[..., str]
+
+
+@pytest.fixture
+def case(first_case: Case) -> Case:
+    return first_case
 
 
 @pytest.fixture
@@ -28,7 +31,7 @@ def refused(case: Case, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Re
         before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
         command = [str(config) if argument == "CONFIG" else argument for argument in arguments]
         with pytest.raises(SystemExit) as raised:
-            main(APPLICATIONS[case.application], command)
+            main(case.entry, command)
         assert raised.value.code == 2
         said = capfd.readouterr().err
         assert "Traceback" not in said

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from apps.forecasting.__main__ import FORECASTING
 from core.training.cli import main
-from tests.contracts.cases import Case
+from tests.contracts.case import Case
 
-APPLICATIONS = {"forecasting": FORECASTING}
+
+@pytest.fixture
+def case(first_case: Case) -> Case:
+    return first_case
 
 
 @pytest.fixture
@@ -22,7 +24,7 @@ def fit(case: Case, tmp_path: Path) -> Callable[..., None]:
 
     def _fit(run_dir: Path, *more: str) -> None:
         arguments = ["fit", "-c", str(config), "--run_dir", str(run_dir), "--trainer.max_epochs", "1", *more]
-        main(APPLICATIONS[case.application], arguments)
+        main(case.entry, arguments)
 
     return _fit
 

@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from core.training.checkpoint_io import KEY, read_checkpoint
-from tests.contracts.cases import Case
+from tests.contracts.case import Case
+from tests.contracts.cases import FORECASTING_STREAM
 from tests.contracts.conftest import ROOT
 from tests.contracts.streaming import STREAMING
 from tests.contracts.test_3_randomness import test_a_run_repeats_itself_with_any_number_of_workers  # noqa: F401
@@ -79,14 +80,25 @@ def command(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     return _command
 
 
-def test_states_travel_in_the_checkpoint(case: Case, train: Callable[..., Any], tmp_path: Path) -> None:
-    """Else the resumed runs above would say nothing: at this step streams are under way."""
+@pytest.mark.parametrize(
+    ("case", "num_streams"), [(STREAMING, 3), (FORECASTING_STREAM, 21)], ids=lambda value: getattr(value, "name", None)
+)
+def test_states_travel_in_the_checkpoint(
+    case: Case, num_streams: int, train: Callable[..., Any], tmp_path: Path
+) -> None:
+    """Else the resumed runs would say nothing: at this step streams are under way."""
     with pytest.raises(Killed):
         train(case.make(tmp_path), tmp_path / "run", callbacks=(Kill(4),))
     stored = read_checkpoint(tmp_path / "run" / "last.ckpt")[KEY]["streams"]
-    assert len(stored["streams"]) >= 3
+    assert len(stored["streams"]) >= num_streams
     assert stored["hidden"].shape == stored["cell"].shape == (2, len(stored["streams"]), 6)
     assert stored["hidden"].abs().sum(dim=(0, 2)).all()
+
+
+def test_a_run_cut_otherwise_does_not_resume(train: Callable[..., Any], tmp_path: Path) -> None:
+    train(FORECASTING_STREAM.make(tmp_path), tmp_path / "run", max_epochs=1)
+    with pytest.raises(ValueError, match=r"stream\.chunk_size: 8, now 1000"):
+        train(FORECASTING_STREAM.make(tmp_path, variant="whole_lstm"), tmp_path / "run", resume=True)
 
 
 TWO = ("--trainer.devices", "2", "--trainer.strategy", "ddp")

@@ -16,9 +16,10 @@ TEXT = (Path(__file__).parents[2] / "docs" / "core.md").read_text(encoding="utf-
 def test_the_examples_of_the_core_run_one_after_the_other() -> None:
     names: dict[str, Any] = {}
     blocks = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     for block in blocks:
         exec(compile(block, "docs/core.md", "exec"), names)
+    assert names["summary"].shape == (4, 128)
     assert names["best"].tokens.shape[:2] == (3, 2)
     assert names["best"].attention.shape[-1] == 11
     assert names["scores"].shape == (3, 6, 90)
