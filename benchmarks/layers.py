@@ -143,9 +143,10 @@ def minimal_gru_layer(sizes: Sizes) -> Case:
     model = Recurrent(RecurrentConfig(kind="min_gru", hidden_size=sizes.hidden), input_size=sizes.hidden)
     model = model.to(sizes.device)
     inputs, weight = _data(replace(sizes, steps=sizes.long_steps), outputs=sizes.hidden)
+    parameters = dict(model.named_parameters())
 
     def loop(leaf: Tensor) -> Tensor:
-        projected = F.linear(leaf.transpose(0, 1), model.weight_ih_l0, model.bias_ih_l0)
+        projected = F.linear(leaf.transpose(0, 1), parameters["weight_ih_l0"], parameters["bias_ih_l0"])
         return _minimal_loop(projected).transpose(0, 1)
 
     ours = training_step(model, lambda leaf: model(leaf, None)[0], weight=weight, inputs=inputs)

@@ -22,11 +22,12 @@ from benchmarks.beam import beam
 from benchmarks.case import SMALL, Case, Sizes, flagged
 from benchmarks.decoder import attention_decoder
 from benchmarks.harness import Result, print_results, time_pair, write_results
+from core.nn.cells import CellKind
 from core.nn.recurrent_config import RecurrentConfig
 from core.training.allocator import keep_freed_memory
 
 
-def _layer(kind: str, *, bidirectional: bool = False, ragged: bool = False) -> Callable[[Sizes], Case]:
+def _layer(kind: CellKind, *, bidirectional: bool = False, ragged: bool = False) -> Callable[[Sizes], Case]:
     def build(sizes: Sizes) -> Case:
         config = RecurrentConfig(kind=kind, hidden_size=sizes.hidden, bidirectional=bidirectional)
         return layers.torch_layer(config, sizes, ragged=ragged)

@@ -45,8 +45,10 @@ class BatchPlan:
         num_examples: size of the data set.
         batch_size: examples a global batch. Exactly one of `batch_size` and `token_budget` is given.
         token_budget: padded steps a global batch (its longest example times its size), which keeps memory and time a
-            step even when lengths vary widely.
-        lengths: valid steps of each example, `(num_examples,)`; batches then hold neighbours in length.
+            step even when lengths vary widely. Of pairs, the longer side counts: the longest side of all pairs in the
+            batch, times their number.
+        lengths: valid steps of each example, `(num_examples,)`, or of the source and target of each pair,
+            `(num_examples, 2)`; batches then hold neighbours in length, of pairs in both sides.
         shuffle: draw a new order each epoch; without it batches are consecutive examples in the data set's own order.
         seed: seed of the order.
 
@@ -80,13 +82,29 @@ class BatchPlan:
 
     def _checked_lengths(self, lengths: npt.ArrayLike) -> Indices:
         checked = np.asarray(lengths, dtype=np.int64)
-        if checked.shape != (self.num_examples,):
+        if checked.shape not in ((self.num_examples,), (self.num_examples, 1), (self.num_examples, 2)):
             raise ValueError(
-                f"Expected one length for each of {self.num_examples} examples, got shape {checked.shape}."
+                f"Expected one length for each of {self.num_examples} examples, or one for each of its two sides, "
+                f"got shape {checked.shape}."
             )
         if checked.min() < 0:
-            raise ValueError(f"Lengths cannot be negative, got {checked.min()} for example {checked.argmin()}.")
+            example = np.unravel_index(checked.argmin(), checked.shape)[0]
+            raise ValueError(f"Lengths cannot be negative, got {checked.min()} for example {example}.")
         return checked
+
+    def _order(self, examples: Indices, *, pools: Indices | None = None) -> Indices:
+        """Positions of examples sorted by length inside their pools, equal ones as they come.
+
+        Pairs are sorted by their longer side. Those alike in it go from a longer target to a longer source, and back at
+        the next length, so that neighbours are close in both sides all the way. Sorting by one side and then the other
+        wastes half as much again.
+        """
+        assert self.lengths is not None
+        sides = self.lengths[examples].reshape(len(examples), -1)
+        longest = sides.max(axis=1)
+        turn = 1 - 2 * (longest % 2)
+        by_length = (turn * (sides[:, 0] - sides[:, -1]), longest)
+        return np.lexsort(by_length if pools is None else (*by_length, pools))
 
     def _token_cuts(self) -> Indices:
         """Where the examples, sorted by length, are cut.
@@ -97,19 +115,21 @@ class BatchPlan:
         if self.lengths is None:
             raise ValueError("A token budget needs the lengths of the examples.")
         assert self.token_budget is not None
-        longest = int(self.lengths.argmax())
-        if self.lengths[longest] > self.token_budget:
+        steps = np.maximum(self.lengths.reshape(self.num_examples, -1).max(axis=1), 1)
+        longest = int(steps.argmax())
+        if steps[longest] > self.token_budget:
             raise ValueError(
-                f"Example {longest} has {self.lengths[longest]} steps, more than the token budget of "
+                f"Example {longest} has {steps[longest]} steps, more than the token budget of "
                 f"{self.token_budget} padded steps a batch. Raise token_budget or filter long examples."
             )
-        ordered = np.maximum(np.sort(self.lengths), 1)
+        ordered = np.sort(steps)
         cuts = [0]
         while cuts[-1] < self.num_examples:
-            start = cuts[-1]
+            # No batch holds more examples than the budget has steps.
+            ahead = ordered[cuts[-1] : cuts[-1] + self.token_budget]
             # Sorted ascending, so the last example taken is the longest: take while count x longest fits the budget.
-            fits = (np.arange(1, self.num_examples - start + 1)) * ordered[start:] <= self.token_budget
-            cuts.append(start + (int(fits.argmin()) if not fits.all() else len(fits)))
+            fits = np.arange(1, len(ahead) + 1) * ahead <= self.token_budget
+            cuts.append(cuts[-1] + (int(fits.argmin()) if not fits.all() else len(fits)))
         return np.asarray(cuts, dtype=np.int64)
 
     @property
@@ -127,7 +147,7 @@ class BatchPlan:
         order = generator.permutation(self.num_examples) if self.shuffle else np.arange(self.num_examples)
         if self._cuts is not None:
             assert self.lengths is not None
-            order = order[np.argsort(self.lengths[order], kind="stable")]
+            order = order[self._order(order)]
             cuts = self._cuts[1:-1]
         else:
             assert self.batch_size is not None
@@ -140,17 +160,15 @@ class BatchPlan:
         return batches
 
     def _sorted_in_pools(self, order: Indices) -> Indices:
-        assert self.lengths is not None
         assert self.batch_size is not None
         pool = POOL_BATCHES * self.batch_size
-        pools = np.arange(self.num_examples) // pool
-        return order[np.lexsort((self.lengths[order], pools))]
+        return order[self._order(order, pools=np.arange(self.num_examples) // pool)]
 
     def padding_waste(self, epoch: int = 0) -> float:
-        """Share of the padded steps of one epoch that are padding, 0 to 1."""
+        """Share of the padded steps of one epoch, over all sides, that are padding, 0 to 1."""
         if self.lengths is None:
             return 0.0
-        padded = sum(len(batch) * int(self.lengths[batch].max()) for batch in self.batches(epoch))
+        padded = sum(len(batch) * int(self.lengths[batch].max(axis=0).sum()) for batch in self.batches(epoch))
         return 1.0 - float(self.lengths.sum()) / max(padded, 1)
 
 

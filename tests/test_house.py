@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("apps", "core", "data")
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 HEAVY = {"datasets", "av", "matplotlib", "gradio", "pandas", "pyarrow", "tensorboard"}
+HEAVY |= {"tokenizers", "sentencepiece", "sacrebleu", "torchtext"}
 
 
 def _imports(path: Path, *, at_top: bool = False) -> Iterator[str]:
