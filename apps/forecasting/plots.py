@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from core.training.figures import FEED_FORWARD, INK, MUTED, NAIVE, OURS, new_figure, save_figure, set_title
+
 Values = npt.NDArray[np.floating[Any]]
 
-INK, OURS, NAIVE, PAPER_GRID = "#1f2933", "#0b6e99", "#d9822b", "#e4e7eb"
-COLOURS = {"ours": OURS, "feed_forward": "#7b5ea7", "seasonal_naive": NAIVE}
+COLOURS = {"ours": OURS, "feed_forward": FEED_FORWARD, "seasonal_naive": NAIVE}
 NAMES = {"ours": "recurrent network", "feed_forward": "feed-forward network", "seasonal_naive": "seasonal naive"}
 
 
@@ -44,25 +45,6 @@ class ForecastExample:
     levels: Sequence[float]
 
 
-def _figure(rows: int, columns: int, *, width: float, height: float) -> tuple[Any, Any]:
-    # Agg draws without a display; pyplot would keep every figure of a long run in memory.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(rows, columns, squeeze=False)
-    for axis in axes.flat:
-        for side in ("top", "right"):
-            axis.spines[side].set_visible(False)
-        for side in ("left", "bottom"):
-            axis.spines[side].set_color("#9aa5b1")
-        axis.grid(axis="y", color=PAPER_GRID, linewidth=0.8)
-        axis.set_axisbelow(True)
-        axis.tick_params(colors="#52606d", labelsize=8)
-    return figure, axes
-
-
 def _tint(colour: str, lightness: float) -> tuple[float, ...]:
     """The colour mixed with white; opaque, so that the legend shows what the picture does."""
     channels = [int(colour[position : position + 2], 16) / 255 for position in (1, 3, 5)]
@@ -75,7 +57,7 @@ def plot_forecasts(examples: Sequence[ForecastExample], path: Path, *, title: st
 
     columns = 1 if len(examples) == 1 else 2
     rows = -(-len(examples) // columns)
-    figure, axes = _figure(rows, columns, width=6.4 * columns, height=2.7 * rows + 0.7)
+    figure, axes = new_figure(rows, columns, width=6.4 * columns, height=2.7 * rows + 0.7)
     for axis in list(axes.flat)[len(examples) :]:
         axis.set_visible(False)
     for axis, example in zip(axes.flat, examples, strict=False):
@@ -86,9 +68,8 @@ def plot_forecasts(examples: Sequence[ForecastExample], path: Path, *, title: st
         axis.xaxis.set_major_formatter(dates.ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
     handles, labels = axes.flat[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=8.5)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold", color=INK)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    set_title(figure, title)
+    save_figure(figure, path)
 
 
 def _draw_example(axis: Any, example: ForecastExample) -> None:
@@ -121,7 +102,7 @@ def _draw_example(axis: Any, example: ForecastExample) -> None:
 
 def plot_error_by_horizon(errors: Mapping[str, Values], path: Path, *, title: str, unit: str) -> None:
     """Mean absolute error against the step of the horizon, one line a forecaster."""
-    figure, axes = _figure(1, 1, width=6.4, height=3.6)
+    figure, axes = new_figure(1, 1, width=6.4, height=3.6)
     axis = axes[0, 0]
     for name, values in errors.items():
         steps = np.arange(1, len(values) + 1)
@@ -135,9 +116,8 @@ def plot_error_by_horizon(errors: Mapping[str, Values], path: Path, *, title: st
             label=NAMES.get(name, name),
         )
     axis.set_ylim(bottom=0)
-    axis.set_xlabel("step of the horizon", fontsize=9, color="#52606d")
-    axis.set_ylabel(f"mean absolute error ({unit})", fontsize=9, color="#52606d")
+    axis.set_xlabel("step of the horizon", fontsize=9, color=MUTED)
+    axis.set_ylabel(f"mean absolute error ({unit})", fontsize=9, color=MUTED)
     axis.legend(frameon=False, fontsize=8.5)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold", color=INK)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    set_title(figure, title)
+    save_figure(figure, path)

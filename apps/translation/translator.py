@@ -1,0 +1,105 @@
+"""A trained network over a stream of raw lines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+
+import numpy as np
+import torch
+
+from apps.translation.generation import Translation, as_sources, read_hypotheses
+from apps.translation.module import TranslationModule
+from core.nn.search import BeamConfig
+from data.batching import BatchPlan
+from data.text import TokenArrays
+
+# Enough that batches of like length can be made, few enough that nothing of them is felt in memory.
+LINES_AT_ONCE = 4096
+
+
+class Translator:
+    """Translates a stream of lines some thousand at a time, in batches of like length, and gives them back in order.
+
+    Args:
+        module: a trained module, in evaluation mode.
+        config: the search.
+        replace_unknown: see `read_hypotheses`.
+        max_source_length: pieces of a sentence that are read.
+        token_budget: padded source pieces a batch.
+    """
+
+    def __init__(
+        self,
+        module: TranslationModule,
+        *,
+        config: BeamConfig,
+        replace_unknown: bool = False,
+        max_source_length: int = 1000,
+        token_budget: int = 4096,
+    ) -> None:
+        self.module = module
+        self.config = config
+        self.replace_unknown = replace_unknown
+        self.max_source_length = max_source_length
+        # A sentence alone must fit, with its end.
+        self.token_budget = max(token_budget, max_source_length + 1)
+        self.cut: list[int] = []
+        """Lines that were longer than `max_source_length`, counted from 1."""
+
+    def translate(self, lines: Iterable[str]) -> Iterator[tuple[str, list[Translation]]]:
+        """Each line with its translations, best first; none for a line of white space."""
+        lines = iter(lines)
+        start = 1
+        while some := list(islice(lines, LINES_AT_ONCE)):
+            yield from zip(some, self._translate(some, start=start), strict=True)
+            start += len(some)
+
+    @torch.no_grad()
+    def _translate(self, lines: list[str], *, start: int) -> list[list[Translation]]:
+        source_text, target_text = self.module.texts
+        assert self.module.network is not None
+        found: list[list[Translation]] = [[] for _ in lines]
+        encoded = source_text.encode_flat(lines)
+        rows = np.flatnonzero(encoded.lengths)
+        if not len(rows):
+            return found
+        self.cut += (start + np.flatnonzero(encoded.lengths > self.max_source_length)).tolist()
+        sentences = _cut(encoded.take(rows), self.max_source_length)
+        plan = BatchPlan(
+            len(rows), token_budget=self.token_budget, lengths=sentences.lengths + 1, shuffle=False, seed=0
+        )
+        device = next(self.module.parameters()).device
+        for batch in plan.batches(0):
+            source, lengths = as_sources(sentences.take(batch))
+            hypotheses = self.module.network.translate(
+                source.to(device), lengths.to(device), config=self.config, allow_unknown=self.replace_unknown
+            )
+            chosen = rows[batch].tolist()
+            translations = read_hypotheses(
+                hypotheses,
+                sources=[lines[row] for row in chosen],
+                source_text=source_text,
+                target_text=target_text,
+                replace_unknown=self.replace_unknown,
+            )
+            for row, best in zip(chosen, translations, strict=True):
+                found[row] = best
+        return found
+
+    def messages(self) -> list[str]:
+        """What the user should know of the input."""
+        if not self.cut:
+            return []
+        some = ", ".join(map(str, self.cut[:5])) + (" ..." if len(self.cut) > 5 else "")
+        message = (
+            f"{len(self.cut)} lines are longer than max_source_length={self.max_source_length} pieces and were cut there: "
+            f"{some}. Split them in sentences, or raise --max_source_length."
+        )
+        return [message]
+
+
+def _cut(sentences: TokenArrays, longest: int) -> TokenArrays:
+    if not (sentences.lengths > longest).any():
+        return sentences
+    return TokenArrays.of(sentences[row][:longest].tolist() for row in range(len(sentences)))
