@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -134,6 +134,13 @@ class PlannedDataModule(pl.LightningDataModule):
     @abstractmethod
     def settings(self) -> dict[str, Any]:
         """The settings that decide what is learnt, as plain data: a resumed run must have the same."""
+
+    def adopt(self, preprocessing: Mapping[str, Any]) -> None:
+        """Before `setup`: take from a checkpoint what would otherwise be learnt from the training part; nothing by default.
+
+        Args:
+            preprocessing: what `preprocessing` gave in the run that wrote the checkpoint.
+        """
 
     def start_at(self, epoch: int, batch: int) -> None:
         """Continue training after `batch` global batches of `epoch`; called before the loaders are made."""

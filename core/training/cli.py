@@ -23,6 +23,7 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from core.training.allocator import keep_freed_memory
 from core.training.baseline import FOLDER as BASELINE_FOLDER
 from core.training.baseline import BaselineConfig, test_metrics, train_baseline
+from core.training.checkpoint_io import KEY, read_checkpoint
 from core.training.checkpointing import CheckpointConfig, RunCheckpoints
 from core.training.finished_run import FinishedRun
 from core.training.matmul import use_onednn_matmul
@@ -222,6 +223,8 @@ class ApplicationCLI(LightningCLI):
         config = self.config[self.subcommand]
         if config.init_from:
             model.init_from(config.init_from, skip=config.init_skip)
+            if not config.init_skip:  # parts that start afresh may be those that a vocabulary belongs to
+                self._adopt(config.init_from)
         self.trainer.fit(model, datamodule=self.datamodule, ckpt_path=_text(self.ckpt_path))
         if self.trainer.interrupted or config.trainer.fast_dev_run:
             return
@@ -267,13 +270,21 @@ class ApplicationCLI(LightningCLI):
         run.write()
         self.application.report(run)
 
+    def _adopt(self, ckpt_path: str | Path) -> None:
+        """Weights mean something with the vocabulary alone that they were trained with."""
+        checkpoint = read_checkpoint(ckpt_path, application=self.application.name)
+        self.datamodule.adopt(checkpoint[KEY]["preprocessing"])
+
     def validate(self, model: ApplicationModule, **kwargs: Any) -> None:
         """Evaluate a checkpoint on the validation part."""
+        assert self.ckpt_path is not None
+        self._adopt(self.ckpt_path)
         self.trainer.validate(model, datamodule=self.datamodule, ckpt_path=_text(self.ckpt_path))
 
     def test(self, model: ApplicationModule, **kwargs: Any) -> None:
         """Evaluate a checkpoint on the test part, with table and pictures."""
         assert self.ckpt_path is not None
+        self._adopt(self.ckpt_path)
         metrics = test_metrics(self.trainer, model, self.datamodule, self.ckpt_path)
         run = FinishedRun(model, self.datamodule, self.run_dir, metrics)
         trained = self.run_dir / BASELINE_FOLDER / "checkpoints" / "best.ckpt"

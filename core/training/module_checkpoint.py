@@ -14,6 +14,7 @@ from pytorch_lightning.callbacks import EarlyStopping
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
 
+from core.training.averaging import require_average_callback, weights_to_use
 from core.training.checkpoint_io import FORMAT, KEY, read_checkpoint
 from core.training.optimisation import OptimizerConfig, ScheduleConfig
 from core.training.plain import from_plain, to_plain
@@ -154,6 +155,7 @@ class CheckpointedModule(pl.LightningModule):
             STEPS: self._schedule_horizon() if self.trainer.state.fn == TrainerFn.FITTING else None,
         }
         if self.trainer.state.fn != TrainerFn.FITTING:
+            checkpoint["state_dict"] = weights_to_use(checkpoint)
             # A test may be of other data and may be measured otherwise, but not of another network or preprocessing.
             for settings in (before, now):
                 settings["model"] = _without(settings["model"], self.free_in_evaluation)
@@ -162,6 +164,7 @@ class CheckpointedModule(pl.LightningModule):
             refuse_changed_settings(before, now, purpose="The checkpoint was trained with other settings")
             return
         refuse_changed_settings(before, now)
+        require_average_callback(checkpoint, self.trainer.callbacks)  # type: ignore[attr-defined]
         warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before the epoch")
         warning = environment_changes(stored["environment"])
         if warning:
@@ -186,7 +189,7 @@ class CheckpointedModule(pl.LightningModule):
         checkpoint = read_checkpoint(path, application=cls.application)
         module = cls.from_settings(checkpoint[KEY]["settings"])
         module.build(checkpoint[KEY]["preprocessing"])
-        state = checkpoint["state_dict"]
+        state = weights_to_use(checkpoint)
         # The precision of the run that wrote it: anything narrower would lose what it learnt.
         dtypes = {value.dtype for value in state.values() if value.is_floating_point()}
         if len(dtypes) == 1:

@@ -127,3 +127,20 @@ class Cosine(ScheduleConfig):
         remaining = num_steps - 1 - warmup
         progress = min((step - warmup) / remaining, 1.0) if remaining > 0 else 0.0
         return self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+@dataclass(frozen=True)
+class InverseSquareRoot(ScheduleConfig):
+    """Linear warm-up, then falling with the square root of the step (Vaswani et al. 2017, section 5.3)."""
+
+    warmup_steps: int = 1000
+    """Optimiser steps over which the rate rises linearly from 0; at its end it is the optimiser's lr."""
+
+    def __post_init__(self) -> None:
+        if self.warmup_steps < 1:
+            raise ValueError(f"schedule.warmup_steps must be at least 1, got {self.warmup_steps}.")
+
+    def factor(self, *, step: int, num_steps: int, steps_an_epoch: int) -> float:
+        """(step + 1) / warmup_steps until it is 1, then its inverse square root."""
+        progress = (step + 1) / self.warmup_steps
+        return min(progress, math.sqrt(1 / progress))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from core.training.averaging import weights_to_use
 from core.training.checkpoint_io import read_checkpoint
 
 NETWORK_PREFIX = "network."
@@ -27,7 +28,7 @@ def initialise_from(network: nn.Module, path: str | Path, *, application: str, s
     Raises:
         ValueError: where a weight is missing on either side or has another shape, naming each one.
     """
-    state = read_checkpoint(path, application=application)["state_dict"]
+    state = weights_to_use(read_checkpoint(path, application=application))
     stored = {
         name.removeprefix(NETWORK_PREFIX): value for name, value in state.items() if name.startswith(NETWORK_PREFIX)
     }

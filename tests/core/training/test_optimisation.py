@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from core.training.optimisation import Constant, Cosine, Exponential, OptimizerConfig, ScheduleConfig
+from core.training.optimisation import Constant, Cosine, Exponential, InverseSquareRoot, OptimizerConfig, ScheduleConfig
 
 # A busy machine is no failure.
 patient = settings(deadline=None, max_examples=100)
@@ -42,6 +42,14 @@ def test_exponential_multiplies_before_each_epoch_after_the_constant_ones(
             rate *= decay
         expected += [rate] * steps_an_epoch
     assert factors(schedule, epochs * steps_an_epoch, steps_an_epoch=steps_an_epoch) == pytest.approx(expected)
+
+
+@given(warmup_steps=st.integers(1, 300))
+def test_inverse_square_root_rises_in_a_line_and_falls_with_the_root(warmup_steps: int) -> None:
+    curve = factors(InverseSquareRoot(warmup_steps=warmup_steps), 5 * warmup_steps)
+    assert curve[:warmup_steps] == pytest.approx([(step + 1) / warmup_steps for step in range(warmup_steps)])
+    assert curve[4 * warmup_steps - 1] == pytest.approx(0.5)
+    assert all(later < earlier for earlier, later in pairwise(curve[warmup_steps:]))
 
 
 @patient
@@ -140,6 +148,7 @@ def test_a_network_with_biases_alone_has_one_group() -> None:
         (lambda: OptimizerConfig(name="sgd", weight_decay=-1.0), "cannot be negative, got -1"),
         (lambda: OptimizerConfig(weight_decay=0.1), "Set optimizer.name to adamw or weight_decay to 0"),
         (lambda: Exponential(constant_epochs=-1), "constant_epochs cannot be negative, got -1"),
+        (lambda: InverseSquareRoot(warmup_steps=0), "warmup_steps must be at least 1, got 0"),
         (lambda: Exponential(decay=0.0), "decay must be above 0 and at most 1, got 0"),
         (lambda: Exponential(decay=1.1), "decay must be above 0 and at most 1, got 1.1"),
         (lambda: Cosine(warmup_share=1.0), "warmup_share must be at least 0 and below 1, got 1"),

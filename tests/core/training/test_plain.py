@@ -22,7 +22,7 @@ from core.nn.pooling import PoolingKind
 from core.nn.recurrent import RecurrentConfig
 from core.training.baseline import BaselineConfig
 from core.training.checkpointing import CheckpointConfig
-from core.training.optimisation import Constant, Cosine, Exponential, OptimizerConfig, ScheduleConfig
+from core.training.optimisation import Constant, Cosine, Exponential, InverseSquareRoot, OptimizerConfig, ScheduleConfig
 from core.training.plain import differences, from_plain, to_plain
 
 # Type checks at run time sample a list's items by `random`, which Hypothesis takes for a strategy that does.
@@ -106,6 +106,7 @@ CONFIGS: dict[type, tuple[type, st.SearchStrategy[Any]]] = {
         ScheduleConfig,
         st.builds(Exponential, constant_epochs=st.integers(0, 9), decay=st.floats(0.01, 1)),
     ),
+    InverseSquareRoot: (ScheduleConfig, st.builds(InverseSquareRoot, warmup_steps=st.integers(1, 9999))),
     Cosine: (ScheduleConfig, st.builds(Cosine, warmup_share=shares, floor=st.floats(0, 1))),
     OptimizerConfig: (
         OptimizerConfig,
