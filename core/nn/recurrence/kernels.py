@@ -25,7 +25,7 @@ from core.nn.cells import (
 from core.nn.recurrence.minimal_scan import minimal_scan
 from core.nn.recurrence.parallel_scan import parallel_scan
 from core.nn.recurrence.precision import is_autocast
-from core.nn.recurrence.products import linear
+from core.nn.recurrence.products import has_avx512, linear
 from core.nn.recurrence.ragged import RaggedPlan, is_traced
 from core.nn.recurrence.scan import Zoneout, scan, scan_cell
 from core.nn.recurrent_config import MIN_KINDS, RecurrentConfig
@@ -48,8 +48,8 @@ class LayerRun(NamedTuple):
     cell: Float[Tensor, "batch hidden"] | None
 
 
-# Measured on CPU. From this width on, a ragged batch of an LSTM is faster without the padding that blocks leave than with
-# the fused kernel over them.
+# Measured with AVX-512. From this width on, a ragged batch of an LSTM is faster without the padding that blocks leave than
+# with the fused kernel over them; with AVX2 the kernel wins at every width.
 _WIDE = 512
 # Below these widths PyTorch's own loops, though not fused, are faster than ours, which call more operations a step.
 _NARROW = 64
@@ -78,7 +78,7 @@ def choose_method(config: RecurrentConfig, *, like: Tensor, ragged: bool, traini
     if config.kind == "lstm" and like.dtype != torch.float64 and torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         if is_autocast(like.device) and not has_lstm_under_autocast(torch.get_autocast_dtype("cpu")):
             return "scan"
-        return "scan" if ragged and config.hidden_size >= _WIDE else "fused"
+        return "scan" if ragged and config.hidden_size >= _WIDE and has_avx512() else "fused"
     narrow = _NARROW if training or torch.is_grad_enabled() else _NARROW_WITHOUT_GRADIENT
     return "fused" if config.hidden_size < narrow else "scan"
 

@@ -66,7 +66,7 @@ def product(
     """`left @ right` by the fast route, rounded to `dtype` on the way; without a gradient, for use in a backward pass."""
     if dtype is not None and dtype != left.dtype:
         return (left.to(dtype) @ right.to(dtype)).to(left.dtype)
-    if left.numel() * right.shape[1] >= _LEAST_WORK and has_fast_products(left) and _leaves_blas_behind():
+    if left.numel() * right.shape[1] >= _LEAST_WORK and has_fast_products(left) and has_avx512():
         return _fast(left, right.t(), None)
     return left @ right
 
@@ -87,7 +87,7 @@ def add_weight_gradient(
     dtype: torch.dtype | None = None,
 ) -> None:
     """Add `inputs.T @ grads` to `total`, a weight's transposed gradient that is made in several pieces."""
-    if (dtype is None or dtype == grads.dtype == total.dtype) and not _leaves_blas_behind():
+    if (dtype is None or dtype == grads.dtype == total.dtype) and not has_avx512():
         total.addmm_(inputs.t(), grads)
     else:
         total += product(inputs.t(), grads, dtype=dtype)
@@ -136,11 +136,12 @@ def has_fast_products(like: Tensor) -> bool:
 
 
 @cache
-def _leaves_blas_behind() -> bool:
-    """Whether oneDNN's large products are faster than those of PyTorch's BLAS, by the kind of CPU (never by a clock).
+def has_avx512() -> bool:
+    """Whether this CPU's products are made with AVX-512: what is fastest was measured with it and with AVX2.
 
-    MKL uses AVX-512 on some makers' CPUs only; with AVX2 both are equally fast, but oneDNN needs twice as long where the left
-    side lies transposed, as for every gradient of a weight.
+    By the kind of CPU and never by a clock, so that a run gives the same bits again. With AVX-512, MKL leaves many CPUs half
+    idle and oneDNN does not. With AVX2 both are equally fast, but oneDNN's products need twice as long where the left side lies
+    transposed, as for every gradient of a weight.
     """
     return torch.backends.cpu.get_cpu_capability() == "AVX512"
 
