@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -32,11 +33,23 @@ class RunFolder(SaveConfigCallback):
         if self.config.ckpt_path is None:
             for name in OF_A_RUN:
                 (run_dir / name).unlink(missing_ok=True)
+            self._clear_logs(trainer, run_dir)
         for folder in (run_dir, run_dir / BASELINE_FOLDER):
             # What a run that was killed while it saved has left.
             for part in (folder / "checkpoints").glob(".*.ckpt.*.part"):
                 part.unlink(missing_ok=True)
         write_whole(run_dir / "config.yaml", self.parser.dump(self.config, skip_none=False))
+
+    @staticmethod
+    def _clear_logs(trainer: pl.Trainer, run_dir: Path) -> None:
+        """Curves of a replaced run would be drawn as part of the new one."""
+        for logger in trainer.loggers:
+            current = Path(logger.log_dir) if logger.log_dir else None
+            if current is None or not current.is_relative_to(run_dir):
+                continue
+            for old in current.parent.glob("version_*"):
+                if old != current:
+                    shutil.rmtree(old)
 
 
 def resolve_checkpoint(ckpt_path: str | None, folder: Path, *, fitting: bool) -> Path | None:

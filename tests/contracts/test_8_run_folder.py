@@ -42,6 +42,9 @@ def test_runs_below_a_run_folder_are_left_alone(fit: Callable[..., None], tmp_pa
     fit(tmp_path / "runs")
     fit(tmp_path / "runs", "--overwrite", "true")
     assert _content(tmp_path / "runs" / "a") == before
+    # Of the run that was replaced no log is left, which would be drawn as part of the new one.
+    for logger in ("csv", "tensorboard"):
+        assert len(list((tmp_path / "runs" / logger).glob("version_*"))) == 1
 
 
 def test_a_run_is_replaced_only_when_the_new_one_starts(
