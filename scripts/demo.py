@@ -43,6 +43,16 @@ DEMOS = (
             ),
         ),
     ),
+    Demo(
+        "translation",
+        "Translation: English to French, sentences that training never saw",
+        ("exact_match", "bleu_cased", "chrf", "loss"),
+        (
+            ("plots/attention.png", "Where the network looked, for each piece of its translation (rows)."),
+            ("plots/bleu_by_length.png", "BLEU of the test part by words of the sentence."),
+            ("plots/learning_curves.png", "Loss and BLEU of generated translations, epoch by epoch."),
+        ),
+    ),
 )
 
 

@@ -46,6 +46,11 @@ class BagOfWordsNetwork(TranslationNetwork):
         self.feed_forward = FeedForward(config.feed_forward, input_size=2 * size, output_size=size)
         self.output = nn.Linear(size, shape.target_vocabulary)
 
+    @property
+    def has_attention(self) -> bool:
+        """No."""
+        return False
+
     def forward(
         self, source: Int[Tensor, "batch time"], lengths: Int[Tensor, "batch"], places: Int[Tensor, "places"]
     ) -> Float[Tensor, "batch places features"]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +14,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from core.nn.search import Hypotheses
-from data.text import EOS, PAD, UNK, Text, TokenArrays
+from data.text import EOS, PAD, SPECIALS, UNK, Text, TokenArrays
 
 Attention = npt.NDArray[np.floating[Any]]
 
@@ -28,7 +30,7 @@ class Translation:
     log_probability: float
     """log P(translation | source), natural logarithm."""
     alignment: list[tuple[int, int]] | None
-    """(source word, target word), counted from 0, one pair a target word; None without attention."""
+    """(source word, target word), counted from 0, one pair a target word; None without attention or where not asked for."""
     tokens: list[str] = field(default_factory=list)
     """Pieces, the end included where there is one."""
     attention: Attention | None = None
@@ -36,17 +38,26 @@ class Translation:
 
 
 def read_hypotheses(
-    hypotheses: Hypotheses, *, sources: list[str], source_text: Text, target_text: Text, replace_unknown: bool = False
+    hypotheses: Hypotheses,
+    *,
+    sources: Sequence[str],
+    num_pieces: Sequence[int],
+    source_text: Text,
+    target_text: Text,
+    replace_unknown: bool = False,
+    align: bool = True,
 ) -> list[list[Translation]]:
     """The translations of each sentence, best first.
 
     Args:
         hypotheses: what search found.
         sources: the raw sentences.
+        num_pieces: pieces of each that the network has read, without its end; fewer than it has where it was cut.
         source_text: their vocabulary.
         target_text: that of the translations.
         replace_unknown: put the source word that attention looked at most in the place of an unknown word (Luong et al.,
             ACL 2015, section 3).
+        align: find the alignments, which takes a decoding of the text for each of its pieces.
     """
     attention = None if hypotheses.attention is None else hypotheses.attention.float().cpu().numpy()
     lists = hypotheses.token_lists()
@@ -54,8 +65,8 @@ def read_hypotheses(
         part.tolist() for part in (hypotheses.lengths, hypotheses.scores, hypotheses.log_probabilities)
     )
     found = []
-    for row, source in enumerate(sources):
-        words_of_pieces = source_text.pieces_of_words(source)
+    for row, (source, read) in enumerate(zip(sources, num_pieces, strict=True)):
+        words_of_pieces = source_text.pieces_of_words(source)[:read]
         found.append(
             [
                 _read(
@@ -66,6 +77,7 @@ def read_hypotheses(
                     words_of_pieces=words_of_pieces,
                     text=target_text,
                     replace_unknown=replace_unknown,
+                    align=align,
                     score=scores[row][rank],
                     log_probability=log_probabilities[row][rank],
                 )
@@ -94,6 +106,7 @@ def _read(
     words_of_pieces: npt.NDArray[np.int64],
     text: Text,
     replace_unknown: bool,
+    align: bool,
     score: float,
     log_probability: float,
 ) -> Translation:
@@ -102,9 +115,9 @@ def _read(
         # The source's end stands behind its pieces; a word is aligned with words alone.
         by_word = _over_words(attention[:, : len(words_of_pieces)], words_of_pieces)
         if replace_unknown and by_word.shape[1]:
-            words = source.split()
+            words = _without_marks(source.split(), words_of_pieces)
             copied = [words[int(row.argmax())] for row in by_word]
-        alignment = _align(ids, by_word=by_word, text=text)
+        alignment = _align(ids, by_word=by_word, text=text) if align else None
     tokens = text.tokens(ids + [EOS] * finished)
     decoded = text.decode(ids) if copied is None else _with_copies(ids, copied=copied, text=text)
     return Translation(decoded, score, log_probability, alignment, tokens, attention)
@@ -130,14 +143,19 @@ def _align(ids: list[int], *, by_word: Attention, text: Text) -> list[tuple[int,
     return [(int(weights.argmax()), word) for word, weights in sorted(received.items()) if word < num_words]
 
 
+def _without_marks(words: list[str], words_of_pieces: npt.NDArray[np.int64]) -> list[str]:
+    """Words to be copied: a mark that is a piece of its own has its own place in the translation."""
+    num_pieces = np.bincount(words_of_pieces, minlength=len(words))
+    marks = "".join({character for word in words for character in word if unicodedata.category(character)[0] == "P"})
+    return [(word.strip(marks) or word) if count > 1 else word for word, count in zip(words, num_pieces, strict=True)]
+
+
 def _with_copies(ids: list[int], *, copied: list[str], text: Text) -> str:
-    parts: list[str] = []
-    known: list[int] = []
+    unknown = SPECIALS[UNK]
+    first, *behind = text.decode(ids).split(unknown)
+    between = [unknown] * len(behind)
     for step, token in enumerate(ids):
-        if token != UNK:
-            known.append(token)
-            continue
-        parts += [text.decode(known), copied[step]]
-        known = []
-    parts.append(text.decode(known))
-    return " ".join(part for part in parts if part)
+        if token == UNK:
+            # Known pieces may spell the same.
+            between[text.decode(ids[:step]).count(unknown)] = copied[step]
+    return first + "".join(word + part for word, part in zip(between, behind, strict=True))

@@ -49,6 +49,11 @@ class TextShape(NamedTuple):
 class TranslationNetwork(nn.Module, ABC):
     """Gives the loss of pairs in training, and translations."""
 
+    @property
+    @abstractmethod
+    def has_attention(self) -> bool:
+        """Whether translations come with weights over the pieces of their source."""
+
     @abstractmethod
     def loss(
         self,
@@ -143,6 +148,11 @@ class RecurrentTranslationNetwork(TranslationNetwork):
             )
         if not 0.0 <= config.encoder_dropout < 1.0:
             raise ValueError(f"model.network.encoder_dropout must be in [0, 1), got {config.encoder_dropout}.")
+        if config.encoder_dropout and config.decoder.context.attention_config is None:
+            raise ValueError(
+                f"model.network.encoder_dropout is {config.encoder_dropout}, but "
+                f"{type(config.decoder.context).__name__} attends to nothing: it would do nothing. Leave it out."
+            )
         encoder = TokenEncoder(
             config.encoder,
             vocabulary_size=shape.source_vocabulary,
@@ -163,6 +173,11 @@ class RecurrentTranslationNetwork(TranslationNetwork):
             encoder.embedding = decoder.embedding
         self.encoder_dropout = nn.Dropout(config.encoder_dropout)
         self.model = EncoderDecoder(encoder, decoder)
+
+    @property
+    def has_attention(self) -> bool:
+        """See the base class."""
+        return self.decoder.decoder.attention is not None
 
     @property
     def decoder(self) -> TokenDecoder:

@@ -89,7 +89,8 @@ def plot_learning_curves(run_dir: Path, path: Path) -> bool:
         axis.set_xlabel("epoch", fontsize=9, color=MUTED)
         axis.set_title(label, loc="left", color=INK, fontsize=10)
         axis.xaxis.get_major_locator().set_params(integer=True)
-        axis.legend(frameon=False, fontsize=8.5)
+        if axis.lines:  # a run may end before its first validation
+            axis.legend(frameon=False, fontsize=8.5)
     save_figure(figure, path)
     return True
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import sys
@@ -75,7 +76,14 @@ def predict(
             raise ValueError(f"--{name} {path} exists. Choose another name, or replace it with --overwrite true.")
     if input != STANDARD and not Path(input).is_file():
         raise ValueError(f"--input {input}: there is no such file. Give a text file, or - for standard input.")
+    if alignments == output:
+        raise ValueError(f"--output and --alignments are both {output}: give each a file of its own.")
     module = TranslationModule.from_checkpoint(ckpt_path).to(_device(device))
+    assert module.network is not None
+    if not module.network.has_attention:
+        asked = {"alignments": alignments, "replace_unknown": replace_unknown, "coverage_penalty": coverage_penalty}
+        for name in [name for name, value in asked.items() if value]:
+            raise ValueError(f"--{name} needs attention, and the network in {ckpt_path} has none. Leave it out.")
     changes: dict[str, Any] = {
         "beam_size": beam_size,
         "num_best": num_best,
@@ -85,10 +93,12 @@ def predict(
         "max_length": max_length,
     }
     config = replace(module.search, **{name: value for name, value in changes.items() if value is not None})
+    as_json = Path(output).suffix == ".jsonl"
     translator = Translator(
         module,
         config=config,
         replace_unknown=replace_unknown,
+        align=alignments is not None or as_json,
         max_source_length=max_source_length,
         token_budget=token_budget,
     )
@@ -97,7 +107,6 @@ def predict(
         out = stack.enter_context(_writable(output, "--output"))
         pairs = None if alignments is None else stack.enter_context(_writable(alignments, "--alignments"))
         bar = _progress_bar(total) if progress and sys.stderr.isatty() else None
-        as_json = Path(output).suffix == ".jsonl"
         number = 0
         for source, found in translator.translate(lines):
             out.write(_as_json(source, found) if as_json else _as_text(number, found, num_best=num_best))
@@ -135,8 +144,16 @@ def _input_lines(path: str, stack: contextlib.ExitStack) -> tuple[Iterator[str],
 def _writable(path: str, option: str) -> Iterator[IO[str]]:
     """A file that has its name only when it is whole; standard output as it is."""
     if path == STANDARD:
-        yield sys.stdout
-        sys.stdout.flush()
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            # Input is UTF-8 whatever the terminal's settings are, and so is output.
+            sys.stdout.reconfigure(encoding="utf-8", newline="\n")
+        try:
+            yield sys.stdout
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # Whoever reads has seen enough, as `head` has; flushing once more at exit would be an error again.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise SystemExit(1) from None
         return
     target = Path(path)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
@@ -178,8 +195,7 @@ def _as_json(source: str, found: list[Translation]) -> str:
 def _as_pharaoh(found: list[Translation]) -> str:
     if not found:
         return ""
-    if found[0].alignment is None:
-        raise ValueError("--alignments needs a network with attention; this checkpoint's has none. Leave it out.")
+    assert found[0].alignment is not None
     return " ".join(f"{source}-{target}" for source, target in found[0].alignment)
 
 

@@ -25,6 +25,7 @@ class Translator:
         module: a trained module, in evaluation mode.
         config: the search.
         replace_unknown: see `read_hypotheses`.
+        align: see `read_hypotheses`.
         max_source_length: pieces of a sentence that are read.
         token_budget: padded source pieces a batch.
     """
@@ -35,12 +36,14 @@ class Translator:
         *,
         config: BeamConfig,
         replace_unknown: bool = False,
+        align: bool = True,
         max_source_length: int = 1000,
         token_budget: int = 4096,
     ) -> None:
         self.module = module
         self.config = config
         self.replace_unknown = replace_unknown
+        self.align = align
         self.max_source_length = max_source_length
         # A sentence alone must fit, with its end.
         self.token_budget = max(token_budget, max_source_length + 1)
@@ -71,7 +74,8 @@ class Translator:
         )
         device = next(self.module.parameters()).device
         for batch in plan.batches(0):
-            source, lengths = as_sources(sentences.take(batch))
+            some = sentences.take(batch)
+            source, lengths = as_sources(some)
             hypotheses = self.module.network.translate(
                 source.to(device), lengths.to(device), config=self.config, allow_unknown=self.replace_unknown
             )
@@ -79,9 +83,11 @@ class Translator:
             translations = read_hypotheses(
                 hypotheses,
                 sources=[lines[row] for row in chosen],
+                num_pieces=some.lengths.tolist(),
                 source_text=source_text,
                 target_text=target_text,
                 replace_unknown=self.replace_unknown,
+                align=self.align,
             )
             for row, best in zip(chosen, translations, strict=True):
                 found[row] = best
@@ -93,8 +99,8 @@ class Translator:
             return []
         some = ", ".join(map(str, self.cut[:5])) + (" ..." if len(self.cut) > 5 else "")
         message = (
-            f"{len(self.cut)} lines are longer than max_source_length={self.max_source_length} pieces and were cut there: "
-            f"{some}. Split them in sentences, or raise --max_source_length."
+            f"Longer than max_source_length={self.max_source_length} pieces and cut there: {len(self.cut)} of the lines "
+            f"({some}). Split them into sentences, or raise --max_source_length."
         )
         return [message]
 

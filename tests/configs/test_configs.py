@@ -10,10 +10,11 @@ import pytest
 import yaml
 
 from apps.forecasting.__main__ import FORECASTING
+from apps.translation.__main__ import TRANSLATION
 from core.training.cli import Application, ApplicationCLI
 
 ROOT = Path(__file__).resolve().parents[2]
-APPLICATIONS = {"forecasting": FORECASTING}
+APPLICATIONS = {"forecasting": FORECASTING, "translation": TRANSLATION}
 CONFIGS = sorted((ROOT / "configs").glob("*/*.yaml"))
 
 
@@ -53,18 +54,21 @@ def test_it_says_what_it_is_and_how_to_run_it(path: Path) -> None:
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_sizes_say_their_unit(path: Path) -> None:
-    """A number of steps, windows or units without its unit cannot be changed with confidence."""
+    """A number of steps, windows, pairs or pieces without its unit cannot be changed with confidence."""
     for line in path.read_text(encoding="utf-8").splitlines():
-        if re.match(r"\s*(context|horizon|batch_size|segment_size):", line):
+        if re.match(r"\s*(context|horizon|batch_size|segment_size|token_budget|vocabulary_size): *\d", line):
             assert "#" in line, line
 
 
-def test_every_key_of_a_yaml_is_a_key_of_the_command_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "wrong", "right"), [("forecasting", "contxt", "context"), ("translation", "batch_sise", "batch_size")]
+)
+def test_every_key_of_a_yaml_is_a_key_of_the_command_line(name: str, wrong: str, right: str, tmp_path: Path) -> None:
     """What `fit` refuses in a YAML it names; nothing is dropped on the way."""
-    wrong = tmp_path / "wrong.yaml"
-    content: dict[str, Any] = yaml.safe_load((ROOT / "configs/forecasting/demo.yaml").read_text())
-    content["data"]["contxt"] = 3
-    wrong.write_text(yaml.safe_dump(content))
-    with pytest.raises(Exception, match="contxt") as raised:
-        BuildOnly(FORECASTING, ["fit", "-c", str(wrong), "--run_dir", str(tmp_path)])
-    assert "Did you mean 'data.context'" in str(raised.value)
+    file = tmp_path / "wrong.yaml"
+    content: dict[str, Any] = yaml.safe_load((ROOT / f"configs/{name}/demo.yaml").read_text())
+    content["data"][wrong] = 3
+    file.write_text(yaml.safe_dump(content))
+    with pytest.raises(Exception, match=wrong) as raised:
+        BuildOnly(APPLICATIONS[name], ["fit", "-c", str(file), "--run_dir", str(tmp_path)])
+    assert f"Did you mean 'data.{right}'" in str(raised.value)
