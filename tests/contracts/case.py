@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,6 +35,9 @@ class Case:
         pad: the same batch with more padding, filled with junk.
         select: the chosen examples of a batch.
         predict_args: arguments of `predict` beside the checkpoint, from a folder.
+        lengths: `lengths(batch)`: valid steps of each example.
+        rows_file: file in the run folder with what was predicted for each test example, where the application writes one.
+        process_tests: names of the tests in several processes that say something of this application alone; None for all.
         is_further: True for a further way of training an application. What its command line says to a mistake, and does
             with files (contract 8), is tested with its first case alone.
     """
@@ -46,6 +50,9 @@ class Case:
     pad: Callable[[Any, int, float], Any]
     select: Callable[[Any, torch.Tensor], Any]
     predict_args: Callable[[Path], list[str]]
+    lengths: Callable[[Any], torch.Tensor] = attrgetter("lengths")
+    rows_file: str | None = None
+    process_tests: tuple[str, ...] | None = None
     is_further: bool = False
 
     @property

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from tests.contracts.applications.forecasting import FORECASTING
 from tests.contracts.applications.forecasting_stream import FORECASTING_STREAM
+from tests.contracts.applications.translation import TRANSLATION
 from tests.contracts.case import Case, Run
 
-CASES = (FORECASTING, FORECASTING_STREAM)
+CASES = (FORECASTING, FORECASTING_STREAM, TRANSLATION)
 
-__all__ = ["CASES", "FORECASTING", "FORECASTING_STREAM", "Case", "Run"]
+__all__ = ["CASES", "FORECASTING", "FORECASTING_STREAM", "TRANSLATION", "Case", "Run"]

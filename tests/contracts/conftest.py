@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import jaxtyping
 import pytest
 import pytorch_lightning as pl
 
@@ -21,6 +22,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(params=CASES, ids=lambda case: case.name)
 def case(request: pytest.FixtureRequest) -> Case:
+    chosen = request.param.process_tests
+    in_processes = request.node.get_closest_marker("processes") is not None
+    if in_processes and chosen is not None and request.node.originalname not in chosen:
+        pytest.skip("what it tests is the same code for all applications")
     return request.param
 
 
@@ -28,6 +33,14 @@ def case(request: pytest.FixtureRequest) -> Case:
 def first_case(request: pytest.FixtureRequest) -> Case:
     """Once an application, however many ways of training it has."""
     return request.param
+
+
+@pytest.fixture(autouse=True)
+def _as_shipped() -> Iterator[None]:
+    """Without the checks of shape annotations, which take four fifths of a decoder's time; tests/core makes them."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture

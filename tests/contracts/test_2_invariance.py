@@ -26,7 +26,7 @@ def _prepared(case: Case, folder: Path, variant: str, *, part: str = "train") ->
     chosen = np.union1d(np.array([0, 1]), chosen)
     batch = in_double(dataset.batch(Piece(0, chosen)))
     if part == "train":
-        assert len(set(batch.lengths.tolist())) > 1, "the batch must be ragged, or this test says nothing"
+        assert len(set(case.lengths(batch).tolist())) > 1, "the batch must be ragged, or this test says nothing"
     return run.module, batch
 
 
@@ -60,7 +60,7 @@ def test_padding_changes_no_loss_and_no_gradient(case: Case, variant: str, junk:
 def test_examples_do_not_see_each_other(case: Case, variant: str, tmp_path: Path) -> None:
     """Losses and gradients of single examples add up to those of their batch, in any order."""
     module, batch = _prepared(case, tmp_path, variant)
-    num_examples = len(batch.lengths)
+    num_examples = len(case.lengths(batch))
     loss, gradient = _loss_and_gradient(module, batch)
     shuffled = case.select(batch, torch.randperm(num_examples, generator=torch.Generator().manual_seed(0)))
     torch.testing.assert_close(_loss_and_gradient(module, shuffled), (loss, gradient), rtol=1e-10, atol=1e-10)
@@ -72,7 +72,7 @@ def test_examples_do_not_see_each_other(case: Case, variant: str, tmp_path: Path
 @pytest.mark.parametrize(("case", "variant"), _variants())
 def test_a_filler_example_counts_nowhere(case: Case, variant: str, tmp_path: Path) -> None:
     module, batch = _prepared(case, tmp_path, variant, part="validation")
-    half = torch.arange(len(batch.lengths)) < 5
+    half = torch.arange(len(case.lengths(batch))) < 5
     module.eval()
     weighted = batch._replace(weight=half.double())
     real = case.select(batch, half.nonzero().squeeze(1))

@@ -122,6 +122,7 @@ def test_two_processes_measure_what_one_does(case: Case, command: Callable[..., 
     config.write_text(case.config(tmp_path))
     command(case, "fit", "-c", str(config), "--run_dir", str(tmp_path / "run"), "--trainer.max_epochs", "1")
     one = json.loads((tmp_path / "run" / "metrics.json").read_text())["metrics"]
+    rows = None if case.rows_file is None else (tmp_path / "run" / case.rows_file).read_text()
     command(
         case, "test", "-c", str(config), "--run_dir", str(tmp_path / "run"), "--ckpt_path", "best",
         "--trainer.devices", "2", "--trainer.strategy", "ddp",
@@ -130,3 +131,4 @@ def test_two_processes_measure_what_one_does(case: Case, command: Callable[..., 
     assert one.keys() == two.keys()
     for name, value in one.items():
         assert two[name] == pytest.approx(value, rel=1e-9), name
+    assert rows is None or rows == (tmp_path / "run" / str(case.rows_file)).read_text()

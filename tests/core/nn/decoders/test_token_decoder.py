@@ -20,6 +20,7 @@ from core.nn.decoders.decoder_config import (
     FixedContext,
 )
 from core.nn.decoders.token_decoder import TokenDecoder, TokenDecoderConfig
+from core.nn.losses import MeanOver
 from core.nn.recurrent import RecurrentConfig
 from core.nn.search import BeamConfig, SpecialTokens, search
 
@@ -162,6 +163,55 @@ def test_padding_never_reaches_an_output_or_a_gradient(
         rtol=1e-10,
         atol=1e-10,
     )
+
+
+@contexts
+@settings(deadline=None, max_examples=12)
+@given(
+    lengths=st.lists(st.integers(0, 5), min_size=3, max_size=3).filter(any),
+    probability=st.sampled_from([1.0, 0.5, 0.0]),
+    mean=st.sampled_from(["token", "sequence"]),
+    label_smoothing=st.sampled_from([0.0, 0.1]),
+    weight=st.sampled_from([None, [1.0, 1.0, 0.0], [0.0, 0.0, 0.0]]),
+    junk=st.sampled_from([-1, VOCABULARY, 2**62]),
+)
+def test_the_loss_is_the_cross_entropy_of_the_scores(
+    context: ContextConfig,
+    lengths: list[int],
+    probability: float,
+    mean: MeanOver,
+    label_smoothing: float,
+    weight: list[float] | None,
+    junk: int,
+) -> None:
+    """Row by row, with the same coins and dropout; what is no token may stand in the padding of tokens and labels."""
+    model, source = make(context, dropout=0.3)
+    tokens, labels = torch.randint(VOCABULARY, (2, 3, 5))
+    torch.manual_seed(1)
+    logits = model(tokens, torch.tensor(lengths), model.start(source), true_probability=probability).logits
+    total, count = logits.sum() * 0.0, 0.0
+    for row, length in enumerate(lengths):
+        if length and (weight is None or weight[row]):
+            loss = torch.nn.functional.cross_entropy(
+                logits[row, :length], labels[row, :length], label_smoothing=label_smoothing
+            )
+            total = total + loss * (length if mean == "token" else 1)
+            count += length if mean == "token" else 1
+    padding = torch.arange(5) >= torch.tensor(lengths).unsqueeze(1)
+    torch.manual_seed(1)
+    found = model.loss(
+        tokens.masked_fill(padding, junk),
+        torch.tensor(lengths),
+        model.start(source),
+        labels=labels.masked_fill(padding, junk),
+        mean=mean,
+        weight=None if weight is None else torch.tensor(weight),
+        label_smoothing=label_smoothing,
+        true_probability=probability,
+    )
+    torch.testing.assert_close(found.sum, total, rtol=1e-10, atol=1e-10)
+    assert float(found.count) == count
+    torch.testing.assert_close(gradients(found.sum, model), gradients(total, model), rtol=1e-10, atol=1e-10)
 
 
 @contexts

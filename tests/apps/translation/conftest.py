@@ -1,0 +1,84 @@
+"""What the tests of the translation application share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jaxtyping
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from apps.translation.module import TranslationModule
+from core.training.checkpointing import CheckpointConfig, RunCheckpoints
+from tests.contracts.applications.translation import TRANSLATION, write_corpus
+
+MakeModule = Callable[..., TranslationModule]
+
+
+def trained(folder: Path, **settings: Any) -> Path:
+    """A checkpoint of one step in float64."""
+    run = TRANSLATION.make(folder, **settings)
+    checkpoints = RunCheckpoints(folder / "checkpoints", config=CheckpointConfig())
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        max_steps=1,
+        precision="64-true",
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        limit_val_batches=0,
+        default_root_dir=str(folder),
+        callbacks=[checkpoints],
+    )
+    trainer.fit(run.module, datamodule=run.data)
+    return checkpoints.last_path
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that holds the contracts' corpus, and the vocabularies learnt from it."""
+    folder = tmp_path_factory.mktemp("translation")
+    write_corpus(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def make_module(folder: Path) -> MakeModule:
+    """`make_module(variant)`: a network of the contracts in float64, its weights large enough that sentences differ."""
+
+    def make(variant: str) -> TranslationModule:
+        run = TRANSLATION.make(folder, variant=variant)
+        run.data.prepare_data()
+        module = run.module
+        module.build(run.data.preprocessing())
+        generator = torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            for parameter in module.double().parameters():
+                parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
+        assert isinstance(module, TranslationModule)
+        return module.eval()
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network with attention."""
+    return trained(tmp_path_factory.mktemp("attention"), variant="after")
+
+
+@pytest.fixture(scope="session")
+def checkpoint_without_attention(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network that reads one fixed context."""
+    return trained(tmp_path_factory.mktemp("fixed"), variant="fixed")
+
+
+@pytest.fixture(scope="module")
+def as_shipped() -> Iterator[None]:
+    """Without the checks of shape annotations, which take four fifths of a decoder's time."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
