@@ -17,7 +17,7 @@ from data.translation import TranslationData
 SHOWN_METRICS = ("bleu_lc", "bleu_cased", "chrf", "exact_match", "loss")
 NAMES = {"ours": "recurrent network", "feed_forward": "feed-forward network"}
 LENGTH_EDGES = (5, 10, 15, 20, 25)  # words of the source
-NUM_HEAT_MAPS = 4
+NUM_HEAT_MAPS = 2
 TRANSLATIONS_FILE = "test_translations.jsonl"
 
 
