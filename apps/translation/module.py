@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
@@ -30,7 +31,15 @@ from data.translation import TranslationBatch, TranslationData
 
 # Twice the source and ten tokens: no natural pair is longer, and a network early in training does not run on for ever.
 GREEDY = BeamConfig(beam_size=1, max_length=200, max_length_ratio=2.0, max_length_offset=10)
-BEAM = BeamConfig(beam_size=5, max_length=200, max_length_ratio=2.0, max_length_offset=10, length_penalty=1.0)
+# Searched to the end (patience): five early ends are no reason to leave a better hypothesis that still runs.
+BEAM = BeamConfig(
+    beam_size=5,
+    max_length=200,
+    max_length_ratio=2.0,
+    max_length_offset=10,
+    length_penalty=1.0,
+    patience=math.inf,
+)
 
 
 class TranslationModule(ApplicationModule):

@@ -40,7 +40,7 @@ DICTIONARY = dict(zip(ENGLISH, SPANISH, strict=True))
 
 
 def write_corpus(folder: Path) -> Path:
-    """Sentences of 1 to 5 words and their translations word by word, in the opposite order."""
+    """Sentences of 1 to 4 words and their translations word by word, in the opposite order."""
     path = folder / "corpus"
     if path.exists():
         return path
@@ -49,7 +49,7 @@ def write_corpus(folder: Path) -> Path:
     for part, number in PAIRS.items():
         sources = [
             "the",  # the shortest first, or a batch that is chosen at random might hold nothing short
-            *(" ".join(generator.choice(ENGLISH, size)) for size in generator.integers(1, 6, number - 1)),
+            *(" ".join(generator.choice(ENGLISH, size)) for size in generator.integers(1, 5, number - 1)),
         ]
         targets = [" ".join(DICTIONARY[word] for word in reversed(source.split())) for source in sources]
         for language, lines in (("en", sources), ("es", targets)):
@@ -113,7 +113,7 @@ def _make(
         TextFiles(path=str(write_corpus(folder))),
         source="en",
         target="es",
-        text=Words(min_frequency=1) if words else BPE(vocabulary_size=90, dropout=dropout),
+        text=Words(min_frequency=1) if words else BPE(vocabulary_size=90, dropout=dropout / 3),
         shared_vocabulary=not words,
         batch_size=batch_size,
         cache_dir=str(folder / "cache"),
