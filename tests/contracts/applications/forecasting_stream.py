@@ -113,4 +113,6 @@ FORECASTING_STREAM = Case(
     select=_select,
     predict_args=lambda folder: ["--input", str(write_streams(folder)), "--output", str(folder / "out.csv")],
     is_further=True,
+    # A killed stream is resumed, also on another number of processes, in test_streaming.
+    process_tests=("test_two_processes_take_the_steps_of_one", "test_two_processes_measure_what_one_does"),
 )
