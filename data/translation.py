@@ -118,6 +118,7 @@ class TranslationData(PlannedDataModule):
         source = load_text(preprocessing["source_text"])
         shared = preprocessing["target_text"] is None
         self._texts = {"source": source, "target": source if shared else load_text(preprocessing["target_text"])}
+        notify("The vocabulary is that of the checkpoint; what data.text says of it is not read.")
 
     def _learn(self) -> None:
         if self._texts:
