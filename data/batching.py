@@ -8,7 +8,7 @@ accumulation. Pieces may differ by one example, which is harmless because every 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,6 +49,8 @@ class BatchPlan:
             batch, times their number.
         lengths: valid steps of each example, `(num_examples,)`, or of the source and target of each pair,
             `(num_examples, 2)`; batches then hold neighbours in length, of pairs in both sides.
+        lengths_in: the lengths in an epoch, for data whose augmentation changes them; neighbours are then sought among
+            these, and a token budget is counted in `lengths`, so that every epoch has as many batches.
         shuffle: draw a new order each epoch; without it batches are consecutive examples in the data set's own order.
         seed: seed of the order.
 
@@ -63,6 +65,7 @@ class BatchPlan:
         batch_size: int | None = None,
         token_budget: int | None = None,
         lengths: npt.ArrayLike | None = None,
+        lengths_in: Callable[[int], Indices] | None = None,
         shuffle: bool,
         seed: int,
     ) -> None:
@@ -78,6 +81,7 @@ class BatchPlan:
         self.shuffle = shuffle
         self.seed = seed
         self.lengths = None if lengths is None else self._checked_lengths(lengths)
+        self._lengths_in = lengths_in
         self._cuts = self._token_cuts() if token_budget is not None else None
 
     def _checked_lengths(self, lengths: npt.ArrayLike) -> Indices:
@@ -92,15 +96,21 @@ class BatchPlan:
             raise ValueError(f"Lengths cannot be negative, got {checked.min()} for example {example}.")
         return checked
 
-    def _order(self, examples: Indices, *, pools: Indices | None = None) -> Indices:
-        """Positions of examples sorted by length inside their pools, equal ones as they come.
+    def lengths_in(self, epoch: int) -> Indices | None:
+        """Valid steps of each example in an epoch; None where none were given."""
+        if self._lengths_in is None:
+            return self.lengths
+        return self._checked_lengths(self._lengths_in(epoch))
+
+    @staticmethod
+    def _order(sides: Indices, *, pools: Indices | None = None) -> Indices:
+        """Positions of examples with these lengths, sorted by them inside their pools, equal ones as they come.
 
         Pairs are sorted by their longer side. Those alike in it go from a longer target to a longer source, and back at
         the next length, so that neighbours are close in both sides all the way. Sorting by one side and then the other
         wastes half as much again.
         """
-        assert self.lengths is not None
-        sides = self.lengths[examples].reshape(len(examples), -1)
+        sides = sides.reshape(len(sides), -1)
         longest = sides.max(axis=1)
         turn = 1 - 2 * (longest % 2)
         by_length = (turn * (sides[:, 0] - sides[:, -1]), longest)
@@ -146,30 +156,30 @@ class BatchPlan:
         generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence((self.seed, epoch))))
         order = generator.permutation(self.num_examples) if self.shuffle else np.arange(self.num_examples)
         if self._cuts is not None:
-            assert self.lengths is not None
-            order = order[self._order(order)]
+            lengths = self.lengths_in(epoch)
+            assert lengths is not None
+            order = order[self._order(lengths[order])]
             cuts = self._cuts[1:-1]
         else:
             assert self.batch_size is not None
             if self.lengths is not None and self.shuffle:
-                order = self._sorted_in_pools(order)
+                lengths = self.lengths_in(epoch)
+                assert lengths is not None
+                pools = np.arange(self.num_examples) // (POOL_BATCHES * self.batch_size)
+                order = order[self._order(lengths[order], pools=pools)]
             cuts = np.arange(self.batch_size, self.num_examples, self.batch_size)
         batches = np.split(order, cuts)
         if self.shuffle and self.lengths is not None:
             batches = [batches[position] for position in generator.permutation(len(batches))]
         return batches
 
-    def _sorted_in_pools(self, order: Indices) -> Indices:
-        assert self.batch_size is not None
-        pool = POOL_BATCHES * self.batch_size
-        return order[self._order(order, pools=np.arange(self.num_examples) // pool)]
-
     def padding_waste(self, epoch: int = 0) -> float:
         """Share of the padded steps of one epoch, over all sides, that are padding, 0 to 1."""
-        if self.lengths is None:
+        lengths = self.lengths_in(epoch)
+        if lengths is None:
             return 0.0
-        padded = sum(len(batch) * int(self.lengths[batch].max(axis=0).sum()) for batch in self.batches(epoch))
-        return 1.0 - float(self.lengths.sum()) / max(padded, 1)
+        padded = sum(len(batch) * int(lengths[batch].max(axis=0).sum()) for batch in self.batches(epoch))
+        return 1.0 - float(lengths.sum()) / max(padded, 1)
 
 
 class PieceSampler(Sampler[Piece]):

@@ -35,6 +35,12 @@ class TranslationBatch(NamedTuple):
     """1, or 0 for a filler example that no loss and no metric counts."""
 
 
+class _Split(NamedTuple):
+    epoch: int
+    source: Side
+    target: Side
+
+
 class PairDataset:
     """The pairs of one part as a `PlannedDataset`: each batch is a few array operations.
 
@@ -49,8 +55,8 @@ class PairDataset:
         self.source = source
         self.target = target
         self.rows = rows
-        # With begin or end. With dropout a sentence is somewhat longer than that, and otherwise so in every epoch.
-        self._lengths = 1 + np.stack([source.lengths[rows], target.lengths[rows]], axis=1)
+        self._lengths = self._with_ends(source.lengths, target.lengths)
+        self._split = _Split(-1, source, target)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -60,10 +66,30 @@ class PairDataset:
         """Steps of source and target of each pair, `(num_pairs, 2)`; those without dropout."""
         return self._lengths
 
+    def lengths_in(self, epoch: int) -> Indices:
+        """The same in an epoch, with dropout: a fifth longer or so, and otherwise in every epoch."""
+        split = self._split_in(epoch)
+        return self._with_ends(split.source.lengths, split.target.lengths)
+
+    def _with_ends(self, source: Indices, target: Indices) -> Indices:
+        return 1 + np.stack([source[self.rows], target[self.rows]], axis=1)
+
+    def _split_in(self, epoch: int) -> _Split:
+        """All sentences as they are in an epoch; kept, for batches of that epoch are asked for next."""
+        if self._split.epoch != epoch:
+            whole = [
+                side.take_all(epoch=epoch) if isinstance(side, DroppedSentences) else side
+                for side in (self.source, self.target)
+            ]
+            self._split = _Split(epoch, *whole)
+        return self._split
+
     def batch(self, piece: Piece) -> TranslationBatch:
         """The pairs of a piece."""
         rows = self.rows[piece.indices]
-        source, target = (_taken(side, rows, piece.epoch) for side in (self.source, self.target))
+        # A process that loads batches for another has not planned the epoch: it splits what it needs, to the same effect.
+        sides = self._split[1:] if self._split.epoch == piece.epoch else (self.source, self.target)
+        source, target = (_taken(side, rows, piece.epoch) for side in sides)
         return TranslationBatch(
             source=torch.from_numpy(source.padded(after=EOS, padding=PAD)),
             source_lengths=torch.from_numpy(source.lengths + 1),

@@ -90,6 +90,16 @@ class DroppedSentences:
         ids[ranges(ends[:-1][otherwise], lengths[otherwise])] = [piece for pieces in split for piece in pieces]
         return TokenArrays(ids, ends[words.offsets])
 
+    def take_all(self, *, epoch: int) -> TokenArrays:
+        """All sentences as they are split in an epoch."""
+        rows = np.arange(len(self))
+        return TokenArrays.concatenated(
+            [
+                self.take(rows[start : start + _LINES_AT_ONCE], epoch=epoch)
+                for start in range(0, len(self), _LINES_AT_ONCE)
+            ]
+        )
+
     def _skips(self, rows: Indices, *, offsets: Indices, epoch: int) -> npt.NDArray[np.uint16]:
         """How many of the possible merges are left out before one is done, at each step of each sentence."""
         lengths = np.diff(offsets)

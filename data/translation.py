@@ -243,6 +243,7 @@ class TranslationData(PlannedDataModule):
             batch_size=self.batch_size,
             token_budget=budget,
             lengths=dataset.lengths,
+            lengths_in=dataset.lengths_in if training else None,
             shuffle=training,
             seed=self.seed,
         )

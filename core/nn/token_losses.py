@@ -128,14 +128,17 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 rows = slice(start, start + at_once)
                 read, right = features[rows].to(half), labels[rows].unsqueeze(1)
                 share = None if shares is None else shares[rows].to(exact)
-                scores = F.log_softmax(linear(read, rounded_weight, rounded_bias).to(exact), dim=1)
-                losses = -(1.0 - label_smoothing) * scores.gather(1, right).squeeze(1)
+                scores = linear(read, rounded_weight, rounded_bias).to(exact)
+                grad = scores.softmax(dim=1)
+                # log sum exp, exactly: of the largest score the probability is at least 1 / V. A pass over probabilities costs
+                # half of one that takes logarithms, and they are what the gradient is made of.
+                normaliser = scores.amax(1) - grad.amax(1).log()
+                losses = normaliser - (1.0 - label_smoothing) * scores.gather(1, right).squeeze(1)
                 if label_smoothing:
                     losses = losses - label_smoothing * scores.mean(1)
                 total += losses.sum() if share is None else torch.dot(losses, share)
                 if not wants_gradients:
                     continue
-                grad = scores.exp_()
                 if label_smoothing:
                     grad.sub_(label_smoothing / weight.shape[0])
                 grad.scatter_add_(1, right, grad.new_full((1, 1), label_smoothing - 1.0).expand_as(right))

@@ -158,6 +158,21 @@ def test_dropout_splits_training_text_alone(folder: Path) -> None:
     assert total("validation", 0) == total("validation", 0, dropout=0.3) == total("validation", 1, dropout=0.3)
 
 
+@pytest.mark.parametrize("size", [{"batch_size": 16}, {"token_budget": 200}])
+def test_batches_hold_neighbours_in_length_as_dropout_splits_them(folder: Path, size: dict[str, int]) -> None:
+    write(folder, "train", 2_000)
+    data = data_of(folder, text=BPE(vocabulary_size=60, dropout=0.3), **size)
+    data.prepare_data()
+    data.setup("fit")
+    loader = data.train_dataloader()
+    for epoch in (0, 1):
+        loader.batch_sampler.set_epoch(epoch)  # type: ignore[union-attr]
+        sides = [side for batch in loader for side in ((batch.source, batch.source_lengths), batch[2:5:2])]
+        waste = 1 - sum(int(lengths.sum()) for _, lengths in sides) / sum(side.numel() for side, _ in sides)
+        assert waste == pytest.approx(data.plan("train").padding_waste(epoch))
+        assert waste < 0.14  # 0.3 where they are planned by their lengths without dropout
+
+
 # What is left out -----------------------------------------------------------------------------------------------------
 
 
@@ -368,9 +383,17 @@ def multi30k(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return make
 
 
-@pytest.mark.parametrize("size", [{"token_budget": 4096}, {"batch_size": 80}])
-def test_multi30k_wastes_little_on_padding(multi30k: Any, size: dict[str, int]) -> None:
-    assert multi30k(**size).plan("train").padding_waste() < 0.08
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"token_budget": 4096},
+        {"batch_size": 80},
+        {"token_budget": 4096, "text": BPE(vocabulary_size=8000, dropout=0.1)},
+    ],
+    ids=["budget", "count", "dropout"],
+)
+def test_multi30k_wastes_little_on_padding(multi30k: Any, settings: dict[str, Any]) -> None:
+    assert multi30k(**settings).plan("train").padding_waste() < 0.08
 
 
 def test_multi30k_begins_at_once_with_a_vocabulary_from_the_cache(multi30k: Any) -> None:
