@@ -83,7 +83,7 @@ def data_of(task: Task, *, bucketed: bool = True) -> "TranslationData":
         bucketed: batches of like length; otherwise drawn at random, as the rival draws them.
     """
     from data.batching import BatchPlan
-    from data.parallel_reading import TextFiles
+    from data.parallel.reading import TextFiles
     from data.text import BPE
     from data.translation import TranslationData
 

@@ -11,17 +11,17 @@ import numpy.typing as npt
 import torch
 
 from data.batching import BatchPlan, Indices
-from data.calendar_features import calendar_feature_names, default_season_length
-from data.forecast_streams import StreamConfig, StreamDataset
-from data.forecast_windows import ForecastBatch, ScaledPanel, WindowDataset
 from data.module import LoaderConfig, PlannedDataModule, notify
-from data.newest_windows import newest_windows, series_scaling
-from data.panel import Panel
-from data.panel_reading import PanelFileConfig, read_panel
+from data.panels.panel import Panel
+from data.panels.reading import PanelFileConfig, read_panel
 from data.paths import cache_folder, find_data
+from data.series.calendar_features import calendar_feature_names, default_season_length
+from data.series.forecast_streams import StreamConfig, StreamDataset
+from data.series.forecast_windows import ForecastBatch, ScaledPanel, WindowDataset
+from data.series.newest_windows import newest_windows, series_scaling
+from data.series.windows import PARTS, WindowIndex, fit_standard_scaling
 from data.splits import SplitByFraction, SplitConfig, split_boundaries
 from data.streams import StreamPlan
-from data.windows import PARTS, WindowIndex, fit_standard_scaling
 
 __all__ = [
     "ForecastBatch",

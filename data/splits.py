@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int64
 
-from data.panel import Panel
+from data.panels.panel import Panel
 
 
 @dataclass(frozen=True)

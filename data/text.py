@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from data.text_arrays import TokenArrays
-from data.text_base import BOS, EOS, PAD, SPECIALS, UNK, Text, TextConfig
-from data.text_normalisation import Normalisation
-from data.text_subwords import BPE, BPEText, Unigram, UnigramText
-from data.text_words import Words, WordText
+from data.tokenisation.arrays import TokenArrays
+from data.tokenisation.base import BOS, EOS, PAD, SPECIALS, UNK, Text, TextConfig
+from data.tokenisation.normalisation import Normalisation
+from data.tokenisation.subwords import BPE, BPEText, Unigram, UnigramText
+from data.tokenisation.words import Words, WordText
 
 __all__ = [
     "BOS",

@@ -11,13 +11,13 @@ import numpy as np
 
 from data.batching import BatchPlan, Indices
 from data.module import LoaderConfig, PlannedDataModule, notify
-from data.parallel_batches import PairDataset, Side, TranslationBatch
-from data.parallel_reading import PARTS, CorpusConfig, ParallelText
+from data.parallel.batches import PairDataset, Side, TranslationBatch
+from data.parallel.reading import PARTS, CorpusConfig, ParallelText
 from data.paths import cache_folder
 from data.text import BPE, BPEText, Text, TextConfig, Unigram, Words, load_text
-from data.text_cache import cached_text
-from data.text_dropout import DroppedSentences
-from data.text_vectors import WordVectors, read_vectors
+from data.tokenisation.cache import cached_text
+from data.tokenisation.dropout import DroppedSentences
+from data.tokenisation.vectors import WordVectors, read_vectors
 
 __all__ = ["PairDataset", "TranslationBatch", "TranslationData"]
 

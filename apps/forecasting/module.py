@@ -17,8 +17,8 @@ from core.nn.losses import MeanOver, SummedLoss, summed_loss
 from core.training.module import ApplicationModule
 from core.training.optimisation import Constant, OptimizerConfig, ScheduleConfig
 from core.training.plain import from_plain, to_plain
-from data.forecast_streams import StreamBatch
 from data.forecasting import ForecastBatch, ForecastingData
+from data.series.forecast_streams import StreamBatch
 
 NAIVE = "seasonal_naive"
 

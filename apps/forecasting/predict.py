@@ -10,8 +10,8 @@ import torch
 
 from apps.forecasting.module import ForecastingModule, forecast_batches
 from data.forecasting import newest_windows, series_scaling
-from data.panel import Panel
-from data.panel_reading import PanelFileConfig, read_panel
+from data.panels.panel import Panel
+from data.panels.reading import PanelFileConfig, read_panel
 from data.paths import cache_folder, find_data
 
 if TYPE_CHECKING:

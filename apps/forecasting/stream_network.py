@@ -1,7 +1,7 @@
 """Many-to-many over whole series: a forecast of the horizon at every step, the state carried on (notes N5, N6).
 
 Trained by truncated back-propagation through time (`core/training/truncated_bptt.py`) on the chunks of
-`data/forecast_streams.py`. Evaluated and used as every other network is: it runs over a window, and the forecast at the
+`data/series/forecast_streams.py`. Evaluated and used as every other network is: it runs over a window, and the forecast at the
 window's last step is the answer.
 """
 
@@ -18,7 +18,7 @@ from apps.forecasting.scaling import WindowScale
 from core.nn.lengths import valid_steps
 from core.nn.recurrent import RecurrentConfig
 from core.training.truncated_bptt import StreamStates, counted_steps, run_streams
-from data.forecast_streams import StreamBatch
+from data.series.forecast_streams import StreamBatch
 
 
 @dataclass(frozen=True)

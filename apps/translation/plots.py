@@ -10,7 +10,7 @@ from typing import Any
 from apps.translation.generation import Translation
 from core.training.figures import COLOURS, INK, MUTED, new_figure, save_figure, set_title
 from data.text import Text
-from data.text_words import JOINER
+from data.tokenisation.words import JOINER
 
 Bins = Sequence[tuple[str, int, float]]
 """Name, number of sentences and BLEU of each bin of lengths."""

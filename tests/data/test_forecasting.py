@@ -20,7 +20,7 @@ from data.forecasting import (
     seasonal_error,
     series_scaling,
 )
-from data.panel import Panel
+from data.panels.panel import Panel
 
 # A busy machine is no failure.
 patient = settings(deadline=None, max_examples=60)

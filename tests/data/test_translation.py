@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from core.training.plain import differences, to_plain
 from data.batching import Piece
 from data.module import LoaderConfig
-from data.parallel_batches import PairDataset
-from data.parallel_reading import TextFiles
+from data.parallel.batches import PairDataset
+from data.parallel.reading import TextFiles
 from data.paths import find_data
 from data.text import BOS, BPE, EOS, PAD, TokenArrays, Unigram, Words
 from data.translation import TranslationBatch, TranslationData

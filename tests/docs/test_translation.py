@@ -19,7 +19,7 @@ from apps.translation.predict import predict
 from core.nn.decoders.decoder_config import ContextConfig
 from core.nn.teacher_forcing import TeacherForcingConfig
 from core.training.cli import ApplicationCLI, main
-from data.parallel_reading import CorpusConfig
+from data.parallel.reading import CorpusConfig
 from data.text import TextConfig
 
 ROOT = Path(__file__).parents[2]

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from data.forecasting import seasonal_error
-from data.panel import Panel
-from data.panel_frequency import parse_frequency, steps_after
+from data.panels.frequency import parse_frequency, steps_after
+from data.panels.panel import Panel
 
 
 def _make_panel(

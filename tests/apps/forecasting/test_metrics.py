@@ -18,7 +18,7 @@ from apps.forecasting.network import Direct
 from core.nn.recurrent import RecurrentConfig
 from data.batching import Piece
 from data.forecasting import ForecastBatch, ForecastingData
-from data.panel import Panel
+from data.panels.panel import Panel
 
 # A busy machine is no failure.
 patient = settings(deadline=None, max_examples=60)

@@ -19,7 +19,7 @@ from apps.forecasting.predict import forecast_table, predict
 from core.nn.recurrent import RecurrentConfig
 from core.training.checkpointing import CheckpointConfig, RunCheckpoints
 from data.forecasting import ForecastingData
-from data.panel import Panel
+from data.panels.panel import Panel
 
 LEVELS = [0.1, 0.5, 0.9]
 

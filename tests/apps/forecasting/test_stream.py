@@ -24,12 +24,12 @@ from core.nn.recurrent import RecurrentConfig
 from core.training.checkpoint_io import read_checkpoint
 from core.training.cli import main
 from data.batching import Piece, PieceSampler
-from data.forecast_streams import StreamBatch, StreamConfig, StreamDataset
-from data.forecast_windows import ForecastBatch, ScaledPanel, WindowDataset
 from data.forecasting import ForecastingData
-from data.panel import Panel
+from data.panels.panel import Panel
+from data.series.forecast_streams import StreamBatch, StreamConfig, StreamDataset
+from data.series.forecast_windows import ForecastBatch, ScaledPanel, WindowDataset
+from data.series.windows import WindowIndex, fit_standard_scaling
 from data.streams import ChunkConfig, StreamPlan
-from data.windows import WindowIndex, fit_standard_scaling
 
 # A busy machine is no failure.
 patient = settings(deadline=None, max_examples=20)

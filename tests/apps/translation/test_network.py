@@ -24,7 +24,7 @@ from core.nn.decoders.decoder_config import (
 from core.nn.recurrent import RecurrentConfig
 from core.nn.search import BeamConfig
 from data.batching import Piece
-from data.parallel_batches import PairDataset
+from data.parallel.batches import PairDataset
 from data.text import EOS, UNK, TokenArrays
 from data.translation import TranslationBatch
 

@@ -12,9 +12,9 @@ from apps.forecasting.module import ForecastingModule
 from apps.forecasting.stream_network import Stream
 from core.nn.recurrent import RecurrentConfig
 from core.training.optimisation import Cosine, OptimizerConfig
-from data.forecast_streams import StreamBatch, StreamConfig
 from data.forecasting import ForecastBatch, ForecastingData
 from data.module import LoaderConfig
+from data.series.forecast_streams import StreamBatch, StreamConfig
 from tests.contracts.applications.forecasting import forecasting_config, select_forecasting, write_panel
 from tests.contracts.case import Case, Run
 

@@ -28,7 +28,7 @@ from core.nn.search import BeamConfig
 from core.nn.teacher_forcing import AlwaysTrue, ScheduledSamplingLinear
 from core.training.optimisation import Cosine, OptimizerConfig
 from data.module import LoaderConfig
-from data.parallel_reading import TextFiles
+from data.parallel.reading import TextFiles
 from data.text import BPE, Words
 from data.translation import TranslationBatch, TranslationData
 from tests.contracts.case import Case, Run

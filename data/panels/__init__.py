@@ -1,0 +1,1 @@
+"""Tables of time series: reading, columns, frequency, alignment."""

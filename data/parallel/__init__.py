@@ -1,0 +1,1 @@
+"""Pairs of sentences: reading files and tables, and batches of pairs."""

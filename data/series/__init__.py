@@ -1,0 +1,1 @@
+"""Windows and streams of time series, and features of the calendar."""
