@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -49,6 +50,11 @@ class BagOfWordsNetwork(TranslationNetwork):
     @property
     def has_attention(self) -> bool:
         """No."""
+        return False
+
+    @property
+    def has_search(self) -> bool:
+        """No: every word stands for itself."""
         return False
 
     def forward(
@@ -99,23 +105,49 @@ class BagOfWordsNetwork(TranslationNetwork):
         special = SPECIAL_WITH_UNKNOWN if allow_unknown else SPECIAL
         longest = torch.tensor(config.longest(lengths.tolist()), device=source.device)
         running = torch.ones(len(source), dtype=torch.bool, device=source.device)
-        total = torch.zeros(len(source), device=source.device)
         counted = torch.zeros_like(lengths)
         tokens: list[Tensor] = []
+        chances: list[Tensor] = []
         while bool(running.any()):
             step = len(tokens)
-            logits = self.output(self(source, lengths, source.new_tensor([step])).squeeze(1))
-            logits[:, list(special.never_generated)] = -torch.inf
+            values = _log_probabilities(self.output(self(source, lengths, source.new_tensor([step])).squeeze(1)))
+            # As in `core.nn.search`, what is ruled out is not shared among the rest.
+            values[:, list(special.never_generated)] = -torch.inf
             if step + 1 < config.min_length:
-                logits[:, special.eos] = -torch.inf
-            best, chosen = logits.float().log_softmax(-1).max(-1)
+                values[:, special.eos] = -torch.inf
+            best, chosen = values.max(-1)
             tokens.append(chosen.masked_fill(~running, special.pad))
-            total += best.masked_fill(~running, 0.0)
+            chances.append(best.masked_fill(~running, 0.0))
             counted += running
             running = running & (chosen != special.eos) & (counted < longest)
         stacked = torch.stack(tokens, dim=1)
         last = stacked.gather(1, (counted - 1).unsqueeze(1)).squeeze(1)
-        scores = total.unsqueeze(1)
+        scores = torch.stack(chances, dim=1).sum(1, keepdim=True)
         return Hypotheses(
             stacked.unsqueeze(1), counted.unsqueeze(1), (last == special.eos).unsqueeze(1), scores, scores, None
         )
+
+    @torch.no_grad()
+    def score(
+        self,
+        source: Int[Tensor, "batch time"],
+        lengths: Int[Tensor, "batch"],
+        given: Sequence[Sequence[int]],
+        *,
+        config: BeamConfig,
+    ) -> Hypotheses:
+        """See the base class; a score is a log-probability, as in `translate`."""
+        counted = torch.tensor([len(tokens) + 1 for tokens in given], device=source.device)
+        num_places = int(counted.max())
+        ended = [[*tokens, SPECIAL.eos] for tokens in given]
+        padded = [tokens + [SPECIAL.pad] * (num_places - len(tokens)) for tokens in ended]
+        labels = torch.tensor(padded, dtype=torch.int64, device=source.device)
+        features = self(source, lengths, torch.arange(num_places, device=source.device))
+        chances = _log_probabilities(self.output(features)).gather(-1, labels.unsqueeze(-1)).squeeze(-1)
+        scores = chances.masked_fill(~valid_steps(counted, num_places), 0.0).sum(1, keepdim=True)
+        is_ended = torch.ones_like(counted, dtype=torch.bool)
+        return Hypotheses(labels.unsqueeze(1), counted.unsqueeze(1), is_ended.unsqueeze(1), scores, scores, None)
+
+
+def _log_probabilities(logits: Tensor) -> Tensor:
+    return torch.log_softmax(logits, dim=-1, dtype=torch.promote_types(logits.dtype, torch.float32))

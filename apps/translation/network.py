@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
@@ -17,7 +17,7 @@ from core.nn.decoders.tokens import check_tokens
 from core.nn.encoder_decoder import EncoderDecoder, TokenEncoder
 from core.nn.losses import MeanOver, SummedLoss
 from core.nn.recurrent import RecurrentConfig
-from core.nn.search import BeamConfig, Hypotheses, SpecialTokens, search
+from core.nn.search import BeamConfig, Hypotheses, SpecialTokens, score, search
 from data.text import BOS, EOS, PAD, UNK
 from data.translation import TranslationBatch
 
@@ -54,6 +54,11 @@ class TranslationNetwork(nn.Module, ABC):
     def has_attention(self) -> bool:
         """Whether translations come with weights over the pieces of their source."""
 
+    @property
+    @abstractmethod
+    def has_search(self) -> bool:
+        """Whether a word depends on those before it, so that there is something to search."""
+
     @abstractmethod
     def loss(
         self,
@@ -88,6 +93,24 @@ class TranslationNetwork(nn.Module, ABC):
             lengths: int64, tokens of each.
             config: how wide and how long is searched.
             allow_unknown: let the unknown word be chosen, which is replaced afterwards.
+        """
+
+    @abstractmethod
+    def score(
+        self,
+        source: Int[Tensor, "batch time"],
+        lengths: Int[Tensor, "batch"],
+        given: Sequence[Sequence[int]],
+        *,
+        config: BeamConfig,
+    ) -> Hypotheses:
+        """Given translations, one a sentence, with what a search that found them would say of them.
+
+        Args:
+            source: int64, each ending in EOS.
+            lengths: int64, tokens of each.
+            given: tokens of each translation, without begin and end.
+            config: its penalties make the score; nothing else of it is read.
         """
 
 
@@ -180,6 +203,11 @@ class RecurrentTranslationNetwork(TranslationNetwork):
         return self.decoder.decoder.attention is not None
 
     @property
+    def has_search(self) -> bool:
+        """See the base class."""
+        return True
+
+    @property
     def decoder(self) -> TokenDecoder:
         """The decoder of tokens, for a search of one's own."""
         assert isinstance(self.model.decoder, TokenDecoder)
@@ -242,5 +270,24 @@ class RecurrentTranslationNetwork(TranslationNetwork):
             state=self.start(source, lengths),
             config=config,
             special=SPECIAL_WITH_UNKNOWN if allow_unknown else SPECIAL,
+            source_lengths=lengths,
+        )
+
+    def score(
+        self,
+        source: Int[Tensor, "batch time"],
+        lengths: Int[Tensor, "batch"],
+        given: Sequence[Sequence[int]],
+        *,
+        config: BeamConfig,
+    ) -> Hypotheses:
+        """See the base class."""
+        source = check_tokens(source, lengths, vocabulary=self.embedding_of("source"))
+        return score(
+            self.decoder,
+            state=self.start(source, lengths),
+            given=given,
+            config=config,
+            special=SPECIAL,
             source_lengths=lengths,
         )

@@ -28,6 +28,7 @@ class Translator:
         align: see `read_hypotheses`.
         max_source_length: pieces of a sentence that are read.
         token_budget: padded source pieces a batch.
+        lines_at_once: lines that are read before they are translated.
     """
 
     def __init__(
@@ -39,11 +40,13 @@ class Translator:
         align: bool = True,
         max_source_length: int = 1000,
         token_budget: int = 4096,
+        lines_at_once: int = LINES_AT_ONCE,
     ) -> None:
         self.module = module
         self.config = config
         self.replace_unknown = replace_unknown
         self.align = align
+        self.lines_at_once = lines_at_once
         self.max_source_length = max_source_length
         # A sentence alone must fit, with its end.
         self.token_budget = max(token_budget, max_source_length + 1)
@@ -54,12 +57,21 @@ class Translator:
         """Each line with its translations, best first; none for a line of white space."""
         lines = iter(lines)
         start = 1
-        while some := list(islice(lines, LINES_AT_ONCE)):
-            yield from zip(some, self._translate(some, start=start), strict=True)
+        while some := list(islice(lines, self.lines_at_once)):
+            yield from zip(some, self._found(some, start=start), strict=True)
+            start += len(some)
+
+    def score(self, pairs: Iterable[tuple[str, str]]) -> Iterator[tuple[str, list[Translation]]]:
+        """Each first line with the second as its translation, scored and aligned; none for a line of white space."""
+        pairs = iter(pairs)
+        start = 1
+        while some := list(islice(pairs, self.lines_at_once)):
+            lines, given = [source for source, _ in some], [target for _, target in some]
+            yield from zip(lines, self._found(lines, start=start, given=given), strict=True)
             start += len(some)
 
     @torch.no_grad()
-    def _translate(self, lines: list[str], *, start: int) -> list[list[Translation]]:
+    def _found(self, lines: list[str], *, start: int, given: list[str] | None = None) -> list[list[Translation]]:
         source_text, target_text = self.module.texts
         assert self.module.network is not None
         found: list[list[Translation]] = [[] for _ in lines]
@@ -73,13 +85,19 @@ class Translator:
             len(rows), token_budget=self.token_budget, lengths=sentences.lengths + 1, shuffle=False, seed=0
         )
         device = next(self.module.parameters()).device
+        network = self.module.network
+        targets = None if given is None else target_text.encode(given)
         for batch in plan.batches(0):
             some = sentences.take(batch)
             source, lengths = as_sources(some)
-            hypotheses = self.module.network.translate(
-                source.to(device), lengths.to(device), config=self.config, allow_unknown=self.replace_unknown
-            )
+            source, lengths = source.to(device), lengths.to(device)
             chosen = rows[batch].tolist()
+            if targets is None:
+                hypotheses = network.translate(source, lengths, config=self.config, allow_unknown=self.replace_unknown)
+            else:
+                hypotheses = network.score(
+                    source, lengths, [targets[row].tolist() for row in chosen], config=self.config
+                )
             translations = read_hypotheses(
                 hypotheses,
                 sources=[lines[row] for row in chosen],

@@ -13,11 +13,21 @@ from torch import Tensor
 from core.nn.searching.beam_search import beam_search
 from core.nn.searching.hypotheses import Hypotheses
 from core.nn.searching.sampling import GreedyChoice, RandomChoice, generate
+from core.nn.searching.scoring import score_given
 from core.nn.searching.search_options import BeamConfig, GreedyConfig, SamplingConfig, SearchConfig, SpecialTokens
 from core.nn.searching.token_rules import TokenRules
 from core.nn.step_decoder import State, StepDecoder
 
-__all__ = ["BeamConfig", "GreedyConfig", "Hypotheses", "SamplingConfig", "SearchConfig", "SpecialTokens", "search"]
+__all__ = [
+    "BeamConfig",
+    "GreedyConfig",
+    "Hypotheses",
+    "SamplingConfig",
+    "SearchConfig",
+    "SpecialTokens",
+    "score",
+    "search",
+]
 
 
 @torch.no_grad()
@@ -68,3 +78,29 @@ def search(
         config, keys=keys.to(source_lengths.device), num_examples=source_lengths.shape[0], num_steps=rules.num_steps
     )
     return generate(decoder, state=state, rules=rules, choice=choice)
+
+
+@torch.no_grad()
+def score(
+    decoder: StepDecoder[State],
+    *,
+    state: State,
+    given: Sequence[Sequence[int]],
+    config: BeamConfig,
+    special: SpecialTokens,
+    source_lengths: Int[Tensor, "examples"],
+) -> Hypotheses:
+    """Given hypotheses, one an example, with what a beam search that found them would say of them.
+
+    Args:
+        decoder: scores the next token; an `Ensemble` for several at once.
+        state: the decoder's before the first token, one row an example.
+        given: token ids of each hypothesis, without start and end.
+        config: its penalties make the score; nothing else of it is read.
+        special: the ids of the start, the end and padding. The end belongs to a hypothesis and is scored with it.
+        source_lengths: int64, steps of each example's source.
+
+    Raises:
+        ValueError: if an input does not fit, or the decoder gives NaN. The message names the example.
+    """
+    return score_given(decoder, state=state, given=given, config=config, special=special, source_lengths=source_lengths)

@@ -11,16 +11,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from core.nn.lengths import valid_steps
 from core.nn.searching.hypotheses import Hypotheses
 from core.nn.searching.largest import largest
+from core.nn.searching.penalties import check_coverage, coverage_penalty_of, length_penalties_of
 from core.nn.searching.search_options import BeamConfig
 from core.nn.searching.step_outputs import check_output, raise_broken, raise_stuck
 from core.nn.searching.token_rules import TokenRules
 from core.nn.step_decoder import State, StepDecoder, StepOutput
-
-# Attention that never reached a source step would make the coverage penalty infinite, and every hypothesis equal.
-_LEAST_COVERAGE = 1e-6
 
 
 class _Live(NamedTuple):
@@ -94,7 +91,7 @@ def beam_search(
     rules.check_vocabulary(output.logits.shape[1])
     rules.check_attention(output.attention)
     live, ended = _start(output, config=config)
-    length_penalties = _length_penalties(config, num_steps=rules.num_steps, like=live.totals)
+    length_penalties = length_penalties_of(config, num_steps=rules.num_steps, like=live.totals)
     num_ended = torch.zeros_like(examples)
     trace: list[_Step] = []
     done: list[tuple[Tensor, _Ended]] = []
@@ -118,7 +115,7 @@ def beam_search(
             newly=newly,
             length=step + 1,
             length_penalty=length_penalties[step + 1],
-            coverage=_coverage_penalty(live.coverage, source_lengths[examples], weight=config.coverage_penalty),
+            coverage=coverage_penalty_of(live.coverage, source_lengths=source_lengths[examples], config=config),
         )
         num_ended = num_ended + newly.sum(-1)
 
@@ -165,10 +162,7 @@ def _start(output: StepOutput[State], *, config: BeamConfig) -> tuple[_Live, _En
     logits = output.logits
     num_examples = logits.shape[0]
     covered = config.coverage_penalty > 0
-    if covered and output.attention is None:
-        raise ValueError(
-            f"coverage_penalty={config.coverage_penalty} needs attention, and this decoder gives none. Set it to 0."
-        )
+    check_coverage(config, attention=output.attention)
     dtype = torch.promote_types(logits.dtype, torch.float32)
     repeats = config.no_repeat_ngram is not None
     live = _Live(
@@ -179,20 +173,6 @@ def _start(output: StepOutput[State], *, config: BeamConfig) -> tuple[_Live, _En
     nothing = logits.new_full((num_examples, config.num_best), -torch.inf, dtype=dtype)
     zeros = torch.zeros_like(nothing, dtype=torch.int64)
     return live, _Ended(scores=nothing, totals=nothing, lengths=zeros, parents=zeros, tokens=zeros)
-
-
-def _length_penalties(config: BeamConfig, *, num_steps: int, like: Tensor) -> Tensor:
-    """lp(Y) of every length 0 to `num_steps`: ((5 + |Y|) / 6) ** alpha (Wu et al., eq. 14)."""
-    return like.new_tensor([((5 + length) / 6) ** config.length_penalty for length in range(num_steps + 1)])
-
-
-def _coverage_penalty(coverage: Tensor | None, source_lengths: Tensor, *, weight: float) -> Tensor | None:
-    """cp(X, Y) of each hypothesis: at most 0 (Wu et al., eq. 14)."""
-    if coverage is None:
-        return None
-    logs = coverage.clamp(min=_LEAST_COVERAGE, max=1).log()
-    padding = ~valid_steps(source_lengths, coverage.shape[-1])
-    return weight * logs.masked_fill(padding.unsqueeze(1), 0).sum(-1)
 
 
 def _attainable(totals: Tensor, shortest: Tensor, longest: Tensor) -> Tensor:

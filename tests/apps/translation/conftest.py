@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,8 @@ from core.training.checkpointing import CheckpointConfig, RunCheckpoints
 from tests.contracts.applications.translation import TRANSLATION, write_corpus
 
 MakeModule = Callable[..., TranslationModule]
+
+LINES = ["the red house", "", "now", "never the smallest horse reads", "  ", "the house sees"]
 
 
 def trained(folder: Path, **settings: Any) -> Path:
@@ -76,9 +80,33 @@ def checkpoint_without_attention(tmp_path_factory: pytest.TempPathFactory) -> Pa
     return trained(tmp_path_factory.mktemp("fixed"), variant="fixed")
 
 
+@pytest.fixture(scope="session")
+def bag_of_words(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The feed-forward network."""
+    return trained(tmp_path_factory.mktemp("bag_of_words"), variant="bag_of_words")
+
+
 @pytest.fixture(scope="module")
 def as_shipped() -> Iterator[None]:
     """Without the checks of shape annotations, which take four fifths of a decoder's time."""
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A file of `LINES`."""
+    path = tmp_path / "in.txt"
+    path.write_text("".join(f"{line}\n" for line in LINES), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def stdin(monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes], None]:
+    """`stdin(content)`: what standard input then holds."""
+
+    def _stdin(content: bytes) -> None:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+
+    return _stdin

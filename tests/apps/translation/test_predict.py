@@ -1,7 +1,8 @@
-"""`predict`: from a checkpoint alone, file or stream to file or stream, and what it refuses before it begins."""
+"""`predict`: from a checkpoint alone, file or stream to file or stream."""
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -15,27 +16,19 @@ from typing import Any
 import pytest
 import torch
 
-import apps.translation.translator
 from apps.translation.__main__ import TRANSLATION
 from apps.translation.generation import Translation
 from apps.translation.module import TranslationModule
 from apps.translation.predict import predict
+from apps.translation.predict_files import input_lines
 from apps.translation.translator import Translator
 from core.training.checkpoint_io import KEY
 from core.training.cli import main
 from data.text import SPECIALS
+from tests.apps.translation.conftest import LINES
 from tests.contracts.conftest import ROOT
 
 pytestmark = pytest.mark.usefixtures("as_shipped")
-
-LINES = ["the red house", "", "now", "never the smallest horse reads", "  ", "the house sees"]
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    path = tmp_path / "in.txt"
-    path.write_text("".join(f"{line}\n" for line in LINES), encoding="utf-8")
-    return path
 
 
 @pytest.fixture
@@ -48,14 +41,6 @@ def translate(checkpoint: Path) -> Callable[..., list[list[Translation]]]:
         return [found for _, found in translator.translate(lines)]
 
     return _translate
-
-
-@pytest.fixture
-def stdin(monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes], None]:
-    def _stdin(content: bytes) -> None:
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
-
-    return _stdin
 
 
 # What comes out -------------------------------------------------------------------------------------------------------
@@ -81,12 +66,10 @@ def test_from_stream_to_stream_through_the_command_line(
     translate: Callable[..., Any],
     stdin: Callable[[bytes], None],
     capfd: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Standard output holds the translations and nothing else; input and output may be left out."""
-    monkeypatch.setattr(apps.translation.translator, "LINES_AT_ONCE", 2)
     stdin("the red house\r\nnow\n\nthe réd horse".encode())
-    main(TRANSLATION, ["predict", "--ckpt_path", str(checkpoint)])
+    main(TRANSLATION, ["predict", "--ckpt_path", str(checkpoint), "--lines_at_once", "2"])
     said = capfd.readouterr()
     expected = translate(["the red house", "now", "", "the réd horse"])
     assert said.out.split("\n") == [*(found[0].text if found else "" for found in expected), ""]
@@ -152,6 +135,81 @@ def test_an_unknown_word_is_replaced_where_that_is_wanted(checkpoint: Path, sour
             assert copied == (wanted and bool(line.strip()))
 
 
+def test_given_translations_are_scored_aligned_and_drawn(
+    checkpoint: Path, source: Path, tmp_path: Path, translate: Callable[..., Any], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Those that a search has found are worth what it said."""
+    found = translate(LINES)
+    (tmp_path / "given.txt").write_text(
+        "".join(f"{best[0].text if best else ''}\n" for best in found), encoding="utf-8"
+    )
+    arguments = {"target": str(tmp_path / "given.txt"), "heat_maps": str(tmp_path / "maps"), "num_heat_maps": 2}
+    predict(str(checkpoint), str(source), str(tmp_path / "out.jsonl"), **arguments)
+    assert "Scored 6 lines to" in capfd.readouterr().err
+    rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()]
+    for row, best in zip(rows, found, strict=True):
+        if best and best[0].tokens[-1] == "<eos>":
+            (hypothesis,) = row["hypotheses"]
+            assert hypothesis["text"] == best[0].text
+            assert hypothesis["score"] == pytest.approx(best[0].score)
+            assert hypothesis["alignment"] == [list(pair) for pair in best[0].alignment]
+        else:
+            assert len(row["hypotheses"]) == bool(best)
+    assert sorted(path.name for path in (tmp_path / "maps").iterdir()) == ["line_1.png", "line_3.png"]
+    predict(str(checkpoint), str(source), str(tmp_path / "out.txt"), target=str(tmp_path / "given.txt"))
+    lines = (tmp_path / "out.txt").read_text(encoding="utf-8").splitlines()
+    assert [line.split(" ||| ")[0] for line in lines] == [str(number) for number in range(len(LINES))]
+
+
+def test_heat_maps_of_what_was_found(
+    checkpoint: Path, source: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    source.write_text("".join(f"{line}\n" for line in (*LINES, "now and " * 50)), encoding="utf-8")
+    predict(
+        str(checkpoint),
+        str(source),
+        str(tmp_path / "out.txt"),
+        heat_maps=str(tmp_path / "maps"),
+        num_heat_maps=3,
+        max_length=5,
+    )
+    assert sorted(path.name for path in (tmp_path / "maps").iterdir()) == ["line_1.png", "line_3.png", "line_4.png"]
+    said = capfd.readouterr().err
+    assert f"Drew 3 heat maps in {tmp_path / 'maps'}." in said
+    assert "1 further lines are not drawn: --num_heat_maps is 3." in said
+    assert "more than 80 pieces: line 7." in said
+
+
+@pytest.mark.parametrize(("content", "number"), [(b"", 0), (b"a\nb\n", 2), (b"a\nb", 2), (b"\n", 1)])
+def test_lines_are_counted_with_the_last_ended_or_not(tmp_path: Path, content: bytes, number: int) -> None:
+    (tmp_path / "in.txt").write_bytes(content)
+    with contextlib.ExitStack() as stack:
+        lines, total = input_lines(str(tmp_path / "in.txt"), stack)
+        assert total == number == len(list(lines))
+
+
+def test_a_translation_comes_as_soon_as_its_lines_are_read(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    said: list[str] = []
+
+    class Slow(io.RawIOBase):
+        lines = iter([b"now\n", b"the red house\n"])
+
+        def readable(self) -> bool:
+            return True
+
+        def readinto(self, buffer: Any) -> int:
+            said.append(capfd.readouterr().out)
+            line = next(self.lines, b"")
+            buffer[: len(line)] = line
+            return len(line)
+
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(Slow())))
+    predict(str(checkpoint), lines_at_once=1)
+    assert [text.count("\n") for text in said] == [0, 1, 1]
+
+
 def test_an_empty_input_gives_an_empty_output(checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "empty.txt").touch()
     predict(str(checkpoint), str(tmp_path / "empty.txt"), str(tmp_path / "out.txt"))
@@ -199,110 +257,3 @@ def test_whoever_reads_may_stop(checkpoint: Path, tmp_path: Path) -> None:
     assert process.stderr.read() == b""
     assert process.wait(timeout=60) == 1
     assert first.startswith("0 ||| pequeña pequeña")
-
-
-# What is refused ------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def refused(checkpoint: Path, source: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """What the command says to arguments it cannot take; nothing is written."""
-
-    def _refused(**changes: str) -> str:
-        arguments = {"ckpt_path": str(checkpoint), "input": str(source), "output": str(tmp_path / "out.txt"), **changes}
-        before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
-        with pytest.raises(SystemExit) as raised:
-            main(
-                TRANSLATION, ["predict", *(part for name, value in arguments.items() for part in (f"--{name}", value))]
-            )
-        assert raised.value.code == 2
-        assert {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
-        said = capfd.readouterr()
-        assert said.out == ""
-        assert said.err.count("error:") == 1
-        assert "Traceback" not in said.err
-        assert "Translated" not in said.err
-        return said.err
-
-    return _refused
-
-
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"input": "nowhere.txt"}, "--input nowhere.txt: there is no such file. Give a text file, or -"),
-        ({"ckpt_path": "nowhere.ckpt"}, "nowhere.ckpt: there is no such checkpoint file"),
-        ({"beam_size": "2", "num_best": "3"}, "num_best must be between 1 and beam_size=2, got 3. Widen the beam"),
-        ({"num_best": "0"}, "--num_best must be at least 1, got 0"),
-        ({"beam_size": "0"}, "beam_size must be at least 1, got 0"),
-        ({"max_source_length": "0"}, "--max_source_length must be at least 1, got 0"),
-        ({"token_budget": "0"}, "--token_budget must be at least 1, got 0"),
-        ({"device": "abacus"}, "--device abacus cannot be used here"),
-        ({"device": "cuda:99"}, "--device cuda:99 cannot be used here"),
-        ({"beamsize": "3"}, "Did you mean 'beam_size'?"),
-        ({"beam_size": "wide"}, "beam_size"),
-    ],
-)
-def test_arguments_that_cannot_be_taken(refused: Callable[..., str], changes: dict[str, str], said: str) -> None:
-    assert said in refused(**changes)
-
-
-def test_files_are_replaced_only_when_told(
-    refused: Callable[..., str], checkpoint: Path, source: Path, tmp_path: Path
-) -> None:
-    for name in ("output", "alignments"):
-        path = tmp_path / "mine.txt"
-        path.write_text("mine")
-        assert f"--{name} {path} exists. Choose another name, or replace it with --overwrite true" in refused(
-            **{name: str(path)}
-        )
-    predict(str(checkpoint), str(source), str(path), overwrite=True)
-    assert len(path.read_text().splitlines()) == len(LINES)
-
-
-def test_two_outputs_are_two_files(refused: Callable[..., str], tmp_path: Path) -> None:
-    path = str(tmp_path / "both.txt")
-    assert "--output and --alignments are both" in refused(output=path, alignments=path)
-
-
-def test_a_folder_that_cannot_be_made(refused: Callable[..., str], source: Path) -> None:
-    assert "cannot be written" in refused(output=str(source / "out.txt"))
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [{"alignments": "a.txt"}, {"replace_unknown": "true"}, {"coverage_penalty": "0.2"}],
-    ids=lambda value: next(iter(value)),
-)
-def test_what_needs_attention_is_refused_without_it(
-    refused: Callable[..., str], checkpoint_without_attention: Path, changes: dict[str, str]
-) -> None:
-    """Before anything is read or translated."""
-    said = refused(ckpt_path=str(checkpoint_without_attention), **changes)
-    assert f"--{next(iter(changes))} needs attention, and the network in" in said
-
-
-def test_a_checkpoint_of_another_application(refused: Callable[..., str], checkpoint: Path, tmp_path: Path) -> None:
-    content = torch.load(checkpoint, weights_only=True)
-    torch.save({**content, KEY: {**content[KEY], "application": "forecasting"}}, tmp_path / "other.ckpt")
-    said = refused(ckpt_path=str(tmp_path / "other.ckpt"))
-    assert "a checkpoint of 'forecasting', but 'translation' was asked for" in said
-
-
-def test_a_vocabulary_that_was_changed(refused: Callable[..., str], checkpoint: Path, tmp_path: Path) -> None:
-    content = torch.load(checkpoint, weights_only=True)
-    pieces = content[KEY]["preprocessing"]["target_text"]["pieces"]
-    pieces[0], pieces[1] = pieces[1], pieces[0]
-    torch.save(content, tmp_path / "other.ckpt")
-    assert "it has been changed since" in refused(ckpt_path=str(tmp_path / "other.ckpt"))
-
-
-def test_no_utf8_is_said_with_line_and_byte(
-    refused: Callable[..., str], tmp_path: Path, stdin: Callable[[bytes], None]
-) -> None:
-    (tmp_path / "latin.txt").write_bytes(b"now\nthe r\xe9d horse\n")
-    said = refused(input=str(tmp_path / "latin.txt"))
-    assert "latin.txt, line 2: byte 9 (the first is 0)" in said
-    assert "Save the file as UTF-8" in said
-    stdin(b"now\nthe r\xe9d horse\n")
-    assert "standard input, line 2: byte 9" in refused(input="-")

@@ -11,13 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-import apps.translation.translator
 from apps.translation.generation import Translation, as_sources
 from apps.translation.module import TranslationModule
 from apps.translation.network import RecurrentTranslationNetwork
 from apps.translation.translator import Translator
 from core.nn.search import BeamConfig
-from data.text import UNK, TokenArrays
+from data.text import EOS, UNK, TokenArrays
 from tests.apps.translation.conftest import MakeModule
 from tests.contracts.applications.translation import CONTEXTS
 
@@ -108,12 +107,12 @@ def test_lines_come_back_in_order_however_they_are_cut(
     module: TranslationModule,
     lines: list[str],
     expected: list[tuple[str, list[Translation]]],
-    monkeypatch: pytest.MonkeyPatch,
     lines_at_once: int,
     token_budget: int,
 ) -> None:
-    monkeypatch.setattr(apps.translation.translator, "LINES_AT_ONCE", lines_at_once)
-    translator = Translator(module, config=BEAM, token_budget=token_budget, max_source_length=20)
+    translator = Translator(
+        module, config=BEAM, token_budget=token_budget, max_source_length=20, lines_at_once=lines_at_once
+    )
     assert_same(list(translator.translate(lines)), expected)
     assert translator.messages() == []
 
@@ -123,11 +122,8 @@ def test_a_line_without_a_word_has_no_translation(expected: list[tuple[str, list
         assert len(found) == (2 if line.strip() else 0), line
 
 
-def test_a_stream_is_read_as_it_is_translated(
-    module: TranslationModule, lines: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stream_is_read_as_it_is_translated(module: TranslationModule, lines: list[str]) -> None:
     """A document of any length takes the memory of some lines of it."""
-    monkeypatch.setattr(apps.translation.translator, "LINES_AT_ONCE", 5)
     read: list[str] = []
 
     def stream() -> Iterator[str]:
@@ -135,17 +131,16 @@ def test_a_stream_is_read_as_it_is_translated(
             read.append(line)
             yield line
 
-    translated = Translator(module, config=BEAM).translate(stream())
+    translated = Translator(module, config=BEAM, lines_at_once=5).translate(stream())
     assert read == []
     for number in range(1, 13):
         next(translated)
         assert len(read) == -(-number // 5) * 5
 
 
-def test_long_lines_are_cut_and_said(module: TranslationModule, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_lines_are_cut_and_said(module: TranslationModule) -> None:
     """The rest of a line changes nothing; lines are counted over all that are read at once."""
-    monkeypatch.setattr(apps.translation.translator, "LINES_AT_ONCE", 2)
-    translator = Translator(module, config=BEAM, max_source_length=3)
+    translator = Translator(module, config=BEAM, max_source_length=3, lines_at_once=2)
     lines = ["the red house", "the red house now", "", "the red house and never now now", "now"]
     found = [pair[1] for pair in translator.translate(lines)]
     assert_same([("", each) for each in (found[1], found[3])], [("", found[0])] * 2)
@@ -170,3 +165,28 @@ def test_unknown_words_are_replaced_by_words_of_the_source(make_module: MakeModu
     assert not any("<unk>" in text for text in plain + replaced)
     assert any(word in text.split() for text in replaced for word in line.split())
     assert not any(word in text.split() for text in plain for word in line.split())
+
+
+@pytest.mark.parametrize("variant", ["after", "bag_of_words"])
+def test_a_translation_is_worth_what_the_search_that_found_it_said(
+    make_module: MakeModule, lines: list[str], variant: str
+) -> None:
+    """Scored as given, some at a time: the same score, log-probability, alignment and attention."""
+    module = make_module(variant)
+    network, text = module.network, module.texts[1]
+    output = network.decoder.output if isinstance(network, RecurrentTranslationNetwork) else network.output
+    with torch.no_grad():
+        output.bias[EOS] += 8.0
+    config = replace(BEAM, beam_size=3 if variant == "after" else 1, num_best=1, coverage_penalty=0.0)
+    found = [best for _, best in Translator(module, config=config).translate(lines)]
+    # What is given as text has an end, and is split as all text is.
+    ended = [
+        row
+        for row, best in enumerate(found)
+        if best and [*text.tokens(text.encode([best[0].text])[0].tolist()), "<eos>"] == best[0].tokens
+    ]
+    assert len(ended) > 3
+    pairs = [(lines[row], found[row][0].text) for row in ended]
+    scored = [best for _, best in Translator(module, config=config, lines_at_once=3).score(iter(pairs))]
+    assert_same([("", best) for best in scored], [("", found[row]) for row in ended])
+    assert [best for _, best in Translator(module, config=config).score([("", "word"), (" ", "")])] == [[], []]
