@@ -58,6 +58,8 @@ def main() -> None:
             }
             for who, values in runs[0]["baselines"].items()
         },
+        # How metrics were computed, where more than one way is usual.
+        **{name: runs[0][name] for name in ("signatures",) if name in runs[0]},
         "parameters": runs[0]["parameters"],
         "duration_s": round(sum(run["duration_s"] for run in runs), 1),
         "data_wait_share": max(run["data_wait_share"] for run in runs),

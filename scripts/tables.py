@@ -18,21 +18,21 @@ from typing import Any
 from benchmarks.notes.experiment import figure
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = ("README.md", "docs/forecasting.md", "docs/benchmarks.md", "docs/notes.md")
+DOCUMENTS = ("README.md", "docs/forecasting.md", "docs/translation.md", "docs/benchmarks.md", "docs/notes.md")
 START, END = "<!-- table: ", "<!-- end -->"
 
 
-def _results(application: str, metrics: tuple[str, ...]) -> str:
+def _results(application: str, metrics: tuple[str, ...], *, digits: int) -> str:
     lines = [
-        f"| experiment | forecaster | {' | '.join(metrics)} | seeds |",
+        f"| experiment | network | {' | '.join(metrics)} | seeds |",
         f"|---|---|{'---|' * (len(metrics) + 1)}",
     ]
     for path in sorted((ROOT / "results" / application).glob("*.json")):
         record = json.loads(path.read_text())
-        ours = [_mean_and_spread(record["metrics"].get(metric)) for metric in metrics]
+        ours = [_mean_and_spread(record["metrics"].get(metric), digits=digits) for metric in metrics]
         lines.append(f"| {path.stem} | **recurrent** | {' | '.join(ours)} | {len(record['seeds'])} |")
         for who, values in record["baselines"].items():
-            cells = [f"{values[metric]:.4f}" if metric in values else "" for metric in metrics]
+            cells = [f"{values[metric]:.{digits}f}" if metric in values else "" for metric in metrics]
             lines.append(f"| | {who.replace('_', ' ')} | {' | '.join(cells)} | |")
         lines.append(
             f"| | `{record['command']}`, {record['duration_s'] / 60:.0f} min on {record['machine']} |"
@@ -41,11 +41,11 @@ def _results(application: str, metrics: tuple[str, ...]) -> str:
     return "\n".join(lines)
 
 
-def _mean_and_spread(values: list[float] | None) -> str:
+def _mean_and_spread(values: list[float] | None, *, digits: int) -> str:
     if not values:
         return ""
-    spread = f" ± {stdev(values):.4f}" if len(values) > 1 else ""
-    return f"**{mean(values):.4f}**{spread}"
+    spread = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"**{mean(values):.{digits}f}**{spread}"
 
 
 def _benchmarks() -> str:
@@ -95,7 +95,8 @@ def _findings(record: dict[str, Any]) -> str:
 
 NOTES: dict[str, Callable[[dict[str, Any]], str]] = {"notes": _notes, "findings": _findings}
 TABLES: dict[str, Callable[[], str]] = {
-    "forecasting": lambda: _results("forecasting", ("mse", "mae", "mase")),
+    "forecasting": lambda: _results("forecasting", ("mse", "mae", "mase"), digits=4),
+    "translation": lambda: _results("translation", ("bleu_lc", "bleu_cased", "chrf", "loss"), digits=2),
     "benchmarks": _benchmarks,
 }
 

@@ -29,6 +29,9 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "benchmarks" / "results").mkdir(parents=True)
     row = {"case": "lstm.ragged", "ours": 1.5, "rival": 4.5, "unit": "ms", "ratio": 3.0, "spread": 0.1, "goal": 2.5}
     (tmp_path / "benchmarks" / "results" / "b.json").write_text(json.dumps([{**row, "rival_name": "packed"}]))
+    (tmp_path / "results" / "translation").mkdir()
+    translation = {**RECORD, "metrics": {"bleu_lc": [38.25, 38.75]}, "baselines": {"feed_forward": {"bleu_lc": 5.0}}}
+    (tmp_path / "results" / "translation" / "y.json").write_text(json.dumps(translation))
     return tmp_path
 
 
@@ -40,6 +43,7 @@ def test_a_table_is_made_from_its_record(root: Path) -> None:
     assert "stale" not in made
     assert "| x | **recurrent** | **0.5000** ± 0.3536 | **1.0000** ± 0.0000 |" in made
     assert "seasonal naive | 2.0000 |" in made
+    assert "| y | **recurrent** | **38.50** ± 0.35 |  |" in tables.TABLES["translation"]()
     assert "| lstm.ragged | 1.5 | 4.5 | ms | **3.00** | 0.10 | 2.5 | packed |" in made
     assert tables.rewritten(made, document="doc") == made
 
