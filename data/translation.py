@@ -174,6 +174,11 @@ class TranslationData(PlannedDataModule):
         """The vocabulary of the target, after `setup`; the same object where it is shared."""
         return self._texts["target"]
 
+    def has_word_vectors(self, side: Literal["source", "target"]) -> bool:
+        """Whether the config names vectors for the embedding of a side."""
+        config = self.text[side]
+        return isinstance(config, Words) and config.vectors is not None
+
     def word_vectors(self, side: Literal["source", "target"]) -> WordVectors | None:
         """The vectors that the embedding of a side begins with, after `setup`; None where the config names none."""
         config = self.text[side]

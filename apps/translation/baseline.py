@@ -57,6 +57,10 @@ class BagOfWordsNetwork(TranslationNetwork):
         """No: every word stands for itself."""
         return False
 
+    def vocabulary_weights(self, side: str) -> tuple[str, ...]:
+        """See the base class."""
+        return ("embedding.weight",) if side == "source" else ("output.weight", "output.bias")
+
     def forward(
         self, source: Int[Tensor, "batch time"], lengths: Int[Tensor, "batch"], places: Int[Tensor, "places"]
     ) -> Float[Tensor, "batch places features"]:

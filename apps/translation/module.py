@@ -99,19 +99,49 @@ class TranslationModule(ApplicationModule):
         return self.network_config.build(TextShape.of(preprocessing))
 
     def configure_model(self) -> None:
-        """Build the network; a training that starts afresh takes the word vectors that the data names."""
+        """Build the network; embeddings that start afresh take the word vectors that the data names.
+
+        Raises:
+            ValueError: where weights were taken from a checkpoint whose vocabulary is another, or vectors are of no use.
+        """
         is_new = self.network is None
         super().configure_model()
-        if is_new and self.trainer.state.fn == TrainerFn.FITTING and self._init_from is None:
+        if is_new and self.trainer.state.fn == TrainerFn.FITTING:
+            self._check_taken_vocabulary()
             self._take_word_vectors()
+
+    def _check_taken_vocabulary(self) -> None:
+        """Refuse rows of one vocabulary under the numbers of another: where shapes agree by chance nothing else would."""
+        if self._init_from is None or self.network is None:
+            return
+        path, _ = self._init_from
+        stored = TranslationModule.from_checkpoint(path).texts
+        for side, theirs, ours in zip(("source", "target"), stored, self.texts, strict=True):
+            taken = [name for name in self.network.vocabulary_weights(side) if name in self.taken_weights]
+            if taken and theirs.pieces != ours.pieces:
+                raise ValueError(
+                    f"--init_skip keeps {', '.join(taken)} of {path}, but the vocabulary of the {side} is another here: "
+                    "their rows belong to other pieces. Skip them too, or skip nothing, and the checkpoint's vocabulary is "
+                    "kept."
+                )
 
     def _take_word_vectors(self) -> None:
         data = getattr(self.trainer, "datamodule", None)
         if not isinstance(data, TranslationData):
             return
+        if not isinstance(self.network, RecurrentTranslationNetwork):
+            return  # the baseline learns its own
         for side in ("source", "target"):
+            name = self.network.vocabulary_weights(side)[0]
+            if name in self.taken_weights:
+                if data.has_word_vectors(side):
+                    raise ValueError(
+                        f"vectors of data.text do nothing for the {side}: {name} comes from --init_from. Leave them out, or "
+                        f"let it start afresh by --init_skip '[{name}]'."
+                    )
+                continue
             vectors = data.word_vectors(side)
-            if vectors is None or not isinstance(self.network, RecurrentTranslationNetwork):
+            if vectors is None:
                 continue
             table = self.network.embedding_of(side)
             if vectors.width != table.embedding_dim:

@@ -60,6 +60,10 @@ class TranslationNetwork(nn.Module, ABC):
         """Whether a word depends on those before it, so that there is something to search."""
 
     @abstractmethod
+    def vocabulary_weights(self, side: str) -> tuple[str, ...]:
+        """Names of the weights that have a row for each piece of the vocabulary of `source` or `target`."""
+
+    @abstractmethod
     def loss(
         self,
         batch: TranslationBatch,
@@ -218,6 +222,12 @@ class RecurrentTranslationNetwork(TranslationNetwork):
         table = self.model.encoder.embedding if side == "source" else self.decoder.embedding
         assert isinstance(table, nn.Embedding)
         return table
+
+    def vocabulary_weights(self, side: str) -> tuple[str, ...]:
+        """See the base class."""
+        if side == "source":
+            return ("model.encoder.embedding.weight",)
+        return "model.decoder.embedding.weight", "model.decoder.output.weight", "model.decoder.output.bias"
 
     def start(self, source: Int[Tensor, "batch time"], lengths: Int[Tensor, "batch"]) -> Any:
         """The decoder's state before its first step: what a search begins with."""

@@ -54,6 +54,8 @@ class ApplicationModule(CheckpointedModule):
         self.evaluation_metrics: dict[str, float] = {}
         self._evaluation_rows: dict[int, Any] = {}
         self._init_from: tuple[str, Sequence[str]] | None = None
+        self.taken_weights: frozenset[str] = frozenset()
+        """Names of the network's weights that came from the checkpoint of `init_from`."""
         self._count: Tensor | None = None
         self._guard = FiniteGuard()
         self._loss_again: Callable[[], Tensor] | None = None
@@ -114,7 +116,8 @@ class ApplicationModule(CheckpointedModule):
         network = self.build(self._data().preprocessing())
         if self._init_from and self.trainer.state.fn == TrainerFn.FITTING:
             path, skip = self._init_from
-            initialise_from(network, path, application=self.application, skip=skip)
+            fresh = initialise_from(network, path, application=self.application, skip=skip)
+            self.taken_weights = frozenset(network.state_dict()) - frozenset(fresh)
 
     def configure_optimizers(self) -> Any:
         """The configured optimiser with its schedule, stepped once an optimiser step."""

@@ -230,8 +230,8 @@ def _evened(config: BPE | Unigram, lines: Sequence[str]) -> Iterator[str]:
     if needed > config.vocabulary_size:
         raise ValueError(
             f"vocabulary_size is {config.vocabulary_size}, but the training text has {len(characters)} different characters, "
-            f"each of which is a piece, beside {NUM_SPECIALS} special tokens. Raise vocabulary_size above {needed}, or even "
-            "the text out by normalisation (unicode: nfkc, lowercase: true)."
+            f"each of which is a piece, beside {NUM_SPECIALS} special tokens. Raise vocabulary_size to {needed} or more, or "
+            "even the text out by normalisation (unicode: nfkc, lowercase: true)."
         )
     # Evened out a second time: millions of lines would be heavy to keep.
     return map(config.normalisation, lines)

@@ -182,7 +182,7 @@ class TestNormalisation:
         (lambda: Unigram(vocabulary_size=0), "vocabulary_size must be above 4"),
         (lambda: BPE(dropout=1.0), "probability below 1, got 1"),
         (lambda: BPE(dropout=-0.1), "probability below 1, got -0.1"),
-        (lambda: BPE(vocabulary_size=30).build(LINES), "different characters.*Raise vocabulary_size above"),
+        (lambda: BPE(vocabulary_size=30).build(LINES), "different characters.*Raise vocabulary_size to"),
         (lambda: Unigram(vocabulary_size=30).build(LINES), "different characters.*lowercase: true"),
         (lambda: BPE().build([" ", ""]), "from 2 lines without a word"),
         (lambda: Unigram().build([" "]), "from 1 lines without a word"),

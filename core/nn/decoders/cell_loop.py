@@ -27,6 +27,11 @@ def sequence_settings(config: RecurrentConfig) -> list[str]:
     return [name for name in _further(config) if name not in _STEP_KEYS]
 
 
+def is_plain(config: RecurrentConfig) -> bool:
+    """Whether the cell is one of the loop here, with nothing beside it (normalisation, zoneout ...)."""
+    return config.kind in _KINDS and not _further(config)
+
+
 def _further(config: RecurrentConfig) -> list[str]:
     return [
         field.name
@@ -70,7 +75,7 @@ def loop_over(
         inputs: (time, rows, features), the first features of every step's input where they are known beforehand: their
             product is then one for all steps.
     """
-    if recurrent.config.kind in _KINDS and not _further(recurrent.config):
+    if is_plain(recurrent.config):
         return _CellLoop(recurrent, state, products, inputs=inputs)
     return _WholeLoop(recurrent, state, inputs=inputs)
 

@@ -63,6 +63,14 @@ class RaggedPlan(NamedTuple):
         """Rows of each time step, never growing."""
         return [block.num_rows for block in self.blocks for _ in range(block.start, block.stop)]
 
+    def sort(self, rows: Float[Tensor, "batch *features"]) -> Float[Tensor, "batch *features"]:
+        """One row a sequence, in the order of the flat layout."""
+        if self.is_dense:
+            return rows
+        flat = rows.flatten(1) if rows.ndim > 1 else rows.unsqueeze(1)
+        sorted_rows = permute_rows(flat, self.order, None, inverse=self.rank, inverse_mask=None)
+        return sorted_rows.reshape(rows.shape)
+
     def gather(self, inputs: Float[Tensor, "batch time features"]) -> Float[Tensor, "flat features"]:
         """Into the flat layout, zeros in what padding is left."""
         if self.is_dense:

@@ -160,8 +160,8 @@ class _Scan(torch.autograd.Function):
         grad_recurrent = grad_projected
         if arithmetic.recurrent_size is not None:
             grad_recurrent = outputs.new_empty(outputs.shape[0], arithmetic.recurrent_size * outputs.shape[1])
-        before = _states_before(hidden, outputs, num_rows)
-        cells_before = [None] * len(num_rows) if cell is None else _states_before(cell, cells, num_rows)
+        before = states_before(hidden, outputs, num_rows)
+        cells_before = [None] * len(num_rows) if cell is None else states_before(cell, cells, num_rows)
         steps = zip(
             num_rows,
             *(_steps(tensor, num_rows) for tensor in (grad_outputs, grad_cells, fresh, fresh_cells, keep, keep_cell)),
@@ -177,10 +177,10 @@ class _Scan(torch.autograd.Function):
         for rows, grad, grad_cell, new, new_cell, kept, kept_cell, old, old_cell, *into, step_saved in reversed(
             list(steps)
         ):
-            carried = _total(carried, grad, rows=rows, like=old)
+            carried = total_gradient(carried, grad, rows=rows, like=old)
             passed = None if kept is None else carried * kept
             if cell is not None:
-                carried_cell = _total(carried_cell, grad_cell, rows=rows, like=old)
+                carried_cell = total_gradient(carried_cell, grad_cell, rows=rows, like=old)
             passed_cell = None if kept_cell is None else carried_cell * kept_cell
             carried, carried_cell = arithmetic.backward(
                 Carried(
@@ -197,8 +197,10 @@ class _Scan(torch.autograd.Function):
             if passed_cell is not None and carried_cell is not None:
                 carried_cell.add_(passed_cell)
         weights = arithmetic.weight_gradients(torch.cat(before), saved, grad_projected, grad_recurrent)
-        grad_hidden = _total(carried, None, rows=hidden.shape[0], like=hidden)
-        grad_cell_before = None if cell is None else _total(carried_cell, None, rows=hidden.shape[0], like=hidden)
+        grad_hidden = total_gradient(carried, None, rows=hidden.shape[0], like=hidden)
+        grad_cell_before = (
+            None if cell is None else total_gradient(carried_cell, None, rows=hidden.shape[0], like=hidden)
+        )
         return None, None, None, None, grad_projected, grad_hidden, grad_cell_before, *weights
 
 
@@ -212,13 +214,13 @@ def _split_all(tensors: Sequence[Tensor], num_rows: list[int]) -> Sequence[tuple
     return list(zip(*(torch.split(tensor, num_rows) for tensor in tensors), strict=True))
 
 
-def _states_before(first: Tensor, states: Tensor, num_rows: list[int]) -> list[Tensor]:
+def states_before(first: Tensor, states: Tensor, num_rows: list[int]) -> list[Tensor]:
     """The state that each step started from: of the sequences that are still running, what the step before left."""
     after = torch.split(states, num_rows)
     return [state[:rows] for state, rows in zip((first, *after[:-1]), num_rows, strict=True)]
 
 
-def _total(carried: Tensor | None, own: Tensor | None, *, rows: int, like: Tensor) -> Tensor:
+def total_gradient(carried: Tensor | None, own: Tensor | None, *, rows: int, like: Tensor) -> Tensor:
     """Gradient from the step after, of the rows that it had, plus the step's own; a tensor that may be written over."""
     if carried is None:
         return like.new_zeros(rows, like.shape[1]) if own is None else own.clone()

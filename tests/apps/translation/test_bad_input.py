@@ -117,7 +117,7 @@ def test_a_vocabulary_smaller_than_the_alphabet(refused: Callable[..., str]) -> 
     said = refused("--data.text.vocabulary_size", "15")
     assert "vocabulary_size is 15, but the training text has 2" in said
     assert "different characters" in said
-    assert "Raise vocabulary_size above" in said
+    assert "Raise vocabulary_size to" in said
 
 
 def test_an_unknown_language(refused: Callable[..., str]) -> None:
