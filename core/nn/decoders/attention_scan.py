@@ -115,6 +115,62 @@ class DotScan(ScoreScan):
         return (over_steps(self._grad_scores, padded(queries, self.num_rows, like=self.keys)),)
 
 
+class AttentionScan:
+    """Weights and contexts of every step of a loop, and their gradients.
+
+    Args:
+        score_type: the way of scoring (`score_scan`).
+        memory: keys, values and bias of the sources, in the order of the rows.
+        empty: (rows, 1) True where a source has no step; None where none is empty.
+        parameters: of the scores.
+        num_rows: rows of each step.
+    """
+
+    def __init__(
+        self,
+        score_type: type[ScoreScan],
+        memory: tuple[Tensor, Tensor, Tensor],
+        *,
+        empty: Tensor | None,
+        parameters: Sequence[Tensor],
+        num_rows: Sequence[int],
+    ) -> None:
+        keys, self._values, self._bias = memory
+        self._empty = empty
+        self._num_rows = num_rows
+        self._score = score_type(keys, parameters, num_rows=num_rows)
+
+    def forward(self, query: Tensor, *, weights: Tensor, context: Tensor) -> None:
+        """Write the weights (rows, source) and the context (rows, features) of the next step."""
+        rows = len(query)
+        torch.softmax(self._score.forward(query).add_(self._bias[:rows]), -1, out=weights)
+        if self._empty is not None:
+            weights.masked_fill_(self._empty[:rows], 0.0)
+        torch.bmm(weights.unsqueeze(1), self._values[:rows], out=context.unsqueeze(1))
+
+    def prepare_backward(self) -> None:
+        """Make room for gradients; backward may run more than once, and begins here."""
+        self._score.prepare_backward()
+        self._grad_contexts = self._values.new_zeros(len(self._num_rows), *self._values.shape[::2])
+
+    def backward(self, grad_context: Tensor, grad_weights: Tensor | None, *, weights: Tensor, step: int) -> Tensor:
+        """Gradient in the queries of a step, from the last to the first."""
+        rows = len(weights)
+        self._grad_contexts[step, :rows] = grad_context
+        by_weights = torch.bmm(self._values[:rows], grad_context.unsqueeze(2)).squeeze(2)
+        if grad_weights is not None:
+            by_weights.add_(grad_weights)
+        # Zero where a source is empty, for its weights are.
+        grad_scores = torch.ops.aten._softmax_backward_data(by_weights, weights, -1, weights.dtype)
+        return self._score.backward(grad_scores, step=step)
+
+    def gradients(self, queries: Tensor, weights: Tensor) -> tuple[Tensor, ...]:
+        """Gradients of keys, values and the scores' parameters, of all steps, in the flat layout."""
+        grad_keys, *grad_parameters = self._score.gradients(queries)
+        whole = padded(weights, self._num_rows, like=self._values)
+        return grad_keys, over_steps(whole, self._grad_contexts), *grad_parameters
+
+
 def padded(flat: Tensor, num_rows: Sequence[int], *, like: Tensor) -> Tensor:
     """(steps, rows, features) of rows in the flat layout, zeros where a sequence has ended."""
     if num_rows[-1] == len(like):

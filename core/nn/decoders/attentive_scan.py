@@ -1,8 +1,11 @@
-"""A recurrent layer that looks at the source before each step, over whole targets, with a hand-written backward.
+"""A recurrent layer that looks at the source at every step, over whole targets, with a hand-written backward.
 
-Source: Bahdanau et al., ICLR 2015, appendix A.1.2. What `core.nn.decoders.decoder_loop` does step by step through autograd,
-whose bookkeeping costs more than the arithmetic of a small step; see `core.nn.recurrence.scan`, which this extends by the
-attention between two steps. Targets of a ragged batch drop out of the last rows as they end.
+What `core.nn.decoders.decoder_loop` does step by step through autograd, whose bookkeeping costs more than the arithmetic of
+a small step; see `core.nn.recurrence.scan`, which this extends by the attention. Targets of a ragged batch drop out of
+the last rows as they end.
+
+Sources: attention before the step of Bahdanau et al., ICLR 2015, appendix A.1.2; after it, with input feeding, of Luong
+et al., EMNLP 2015, sections 3.1 and 3.3.
 """
 
 from collections.abc import Sequence
@@ -13,84 +16,123 @@ from jaxtyping import Float
 from torch import Tensor
 
 from core.nn.attention import Memory
-from core.nn.decoders.attention_scan import ScoreScan, over_steps, padded
+from core.nn.decoders.attention_scan import AttentionScan, ScoreScan
+from core.nn.decoders.layer_scan import LayerScan, by_step
 from core.nn.recurrence.first_derivatives import first_derivatives_only
 from core.nn.recurrence.products import PackedWeight, weight_gradient
 from core.nn.recurrence.ragged import may_look_at
 from core.nn.recurrence.scan import states_before, total_gradient
-from core.nn.recurrence.scan_cells import Carried, ScanCell, StepGradients
+from core.nn.recurrence.scan_cells import ScanCell
 
-_softmax_backward = torch.ops.aten._softmax_backward_data
+
+class Layer(NamedTuple):
+    """The recurrent layer: its cell (`core.nn.recurrence.scan.scan_cell`) and what the recurrence needs of its weights."""
+
+    cell: type[ScanCell]
+    parameters: Sequence[Tensor]
+
+
+class Scores(NamedTuple):
+    """How the source is scored (`core.nn.decoders.attention_scan.score_scan`), and by what beside the keys."""
+
+    kind: type[ScoreScan]
+    parameters: Sequence[Tensor]
 
 
 class AttentiveRun(NamedTuple):
-    """What the loop gives, in the flat layout of `core.nn.recurrence.ragged`."""
+    """What a loop gives, in the flat layout of `core.nn.recurrence.ragged`."""
 
     outputs: Float[Tensor, "flat hidden"]
     cells: Float[Tensor, "flat hidden"] | None
-    contexts: Float[Tensor, "flat context"]
+    attended: Float[Tensor, "flat context"]
+    """Contexts, of attention before the step; attentional vectors, of attention after it."""
     weights: Float[Tensor, "flat source"]
 
 
-class _Kinds(NamedTuple):
-    cell: type[ScanCell]
-    score: type[ScoreScan]
-    num_cell_parameters: int
-
-
-def attentive_scan(
+def scan_before(
     projected: Float[Tensor, "flat gated"],
     *,
     num_rows: Sequence[int],
-    cell_type: type[ScanCell],
     hidden: Float[Tensor, "batch hidden"],
     cell: Float[Tensor, "batch hidden"] | None,
-    cell_parameters: Sequence[Tensor],
+    layer: Layer,
     context_weight: Float[Tensor, "gated context"],
-    score_type: type[ScoreScan],
-    score_parameters: Sequence[Tensor],
+    scores: Scores,
     memory: Memory,
 ) -> AttentiveRun:
-    """Every step of a layer whose input has the context beside it that its last state asks for.
+    """The last state looks, and the context stands beside the input.
 
     Args:
         projected: what the inputs of every step give to the gates, bias included, in the flat layout.
         num_rows: rows of each step, never growing: targets are sorted, longest first, and so is all else.
-        cell_type: which cell (`core.nn.recurrence.scan.scan_cell`).
         hidden: the hidden state before the first step.
         cell: an LSTM's cell state likewise.
-        cell_parameters: what the recurrence needs of the layer's weights.
+        layer: the recurrent layer.
         context_weight: what the context is multiplied by on its way to the gates.
-        score_type: how the source is scored (`core.nn.decoders.attention_scan.score_scan`).
-        score_parameters: what a score is made of beside the keys.
+        scores: how the source is scored.
         memory: the projected sources.
     """
-    empty = ~memory.mask.any(-1, keepdim=True)
-    run = _AttentiveScan.apply(
-        _Kinds(cell_type, score_type, len(cell_parameters)),
-        list(num_rows),
-        empty if not may_look_at(empty) or bool(empty.any()) else None,
-        memory.bias,
-        projected,
-        hidden,
-        cell,
-        memory.keys,
-        memory.values,
-        context_weight,
-        *cell_parameters,
-        *score_parameters,
-    )
-    return AttentiveRun(*run)
+    fixed = _Fixed.of(layer, scores, memory, num_rows)
+    tensors = (projected, hidden, cell, memory.keys, memory.values, context_weight)
+    return AttentiveRun(*_ScanBefore.apply(fixed, *tensors, *layer.parameters, *scores.parameters))
 
 
-class _AttentiveScan(torch.autograd.Function):
+def scan_after(
+    projected: Float[Tensor, "flat gated"],
+    *,
+    num_rows: Sequence[int],
+    hidden: Float[Tensor, "batch hidden"],
+    cell: Float[Tensor, "batch hidden"] | None,
+    fed: Float[Tensor, "batch readout"],
+    layer: Layer,
+    fed_weight: Float[Tensor, "gated readout"],
+    readout_weight: Float[Tensor, "readout joined"],
+    readout_bias: Float[Tensor, "readout"],
+    scores: Scores,
+    memory: Memory,
+) -> AttentiveRun:
+    """The new state looks; tanh(W [c; h] + b), the attentional vector, stands beside the next step's input.
+
+    Args: as of `scan_before`, and
+        fed: the attentional vector before the first step.
+        fed_weight: what it is multiplied by on its way to the gates.
+        readout_weight: W.
+        readout_bias: b.
+    """
+    fixed = _Fixed.of(layer, scores, memory, num_rows)
+    tensors = (projected, hidden, cell, fed, memory.keys, memory.values, fed_weight, readout_weight, readout_bias)
+    return AttentiveRun(*_ScanAfter.apply(fixed, *tensors, *layer.parameters, *scores.parameters))
+
+
+class _Fixed(NamedTuple):
+    """What has no gradient."""
+
+    cell: type[ScanCell]
+    num_cell_parameters: int
+    score: type[ScoreScan]
+    num_rows: list[int]
+    bias: Tensor
+    empty: Tensor | None
+
+    @classmethod
+    def of(cls, layer: Layer, scores: Scores, memory: Memory, num_rows: Sequence[int]) -> "_Fixed":
+        empty = ~memory.mask.any(-1, keepdim=True)
+        is_known_full = may_look_at(empty) and not bool(empty.any())
+        return cls(
+            layer.cell,
+            len(layer.parameters),
+            scores.kind,
+            list(num_rows),
+            memory.bias,
+            None if is_known_full else empty,
+        )
+
+
+class _ScanBefore(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        kinds: _Kinds,
-        num_rows: list[int],
-        empty: Tensor | None,
-        bias: Tensor,
+        fixed: _Fixed,
         projected: Tensor,
         hidden: Tensor,
         cell: Tensor | None,
@@ -99,33 +141,20 @@ class _AttentiveScan(torch.autograd.Function):
         context_weight: Tensor,
         *parameters: Tensor,
     ) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
-        num_cell = kinds.num_cell_parameters
-        arithmetic = kinds.cell(parameters[:num_cell], dtype=projected.dtype)
-        arithmetic.prepare_forward()
-        score = kinds.score(keys, parameters[num_cell:], num_rows=num_rows)
+        num_rows = fixed.num_rows
+        layer, look = _halves(fixed, parameters, projected, hidden, cell, keys, values)
         mix = PackedWeight(context_weight, dtype=projected.dtype)
-        num_flat, size = projected.shape[0], hidden.shape[1]
-        outputs = projected.new_empty(num_flat, size)
-        cells = None if cell is None else projected.new_empty(num_flat, size)
-        contexts = projected.new_empty(num_flat, values.shape[-1])
-        weights = projected.new_empty(num_flat, keys.shape[1])
-        saved = [projected.new_empty(num_flat, width) for width in arithmetic.saved_widths(size)]
-        before = Carried(hidden, cell)
-        steps = _by_step([projected, outputs, cells, contexts, weights, *saved], num_rows)
-        for step_projected, out, out_cell, context, looked, *step_saved in steps:
-            rows = out.shape[0]
-            before = Carried(before.hidden[:rows], None if before.cell is None else before.cell[:rows])
-            torch.softmax(score.forward(before.hidden).add_(bias[:rows]), -1, out=looked)
-            if empty is not None:
-                looked.masked_fill_(empty[:rows], 0.0)
-            torch.bmm(looked.unsqueeze(1), values[:rows], out=context.unsqueeze(1))
-            arithmetic.forward(mix(context).add_(step_projected), before, Carried(out, out_cell), step_saved)
-            before = Carried(out, out_cell)
-        ctx.kinds, ctx.num_rows, ctx.num_saved, ctx.score = kinds, num_rows, len(saved), score
-        ctx.gated_size = projected.shape[1]
-        ctx.save_for_backward(
-            hidden, cell, values, context_weight, outputs, cells, contexts, weights, *saved, *parameters[:num_cell]
-        )
+        outputs, cells = layer.prepare_forward()
+        contexts = projected.new_empty(len(projected), values.shape[-1])
+        weights = projected.new_empty(len(projected), keys.shape[1])
+        for step, (given, context, looked) in enumerate(by_step([projected, contexts, weights], num_rows)):
+            look.forward(layer.before(step), weights=looked, context=context)
+            layer.forward(mix(context).add_(given), step=step)
+        layer.release()
+        ctx.fixed, ctx.layer, ctx.look = fixed, layer, look
+        # Inputs too, so that autograd refuses those that were written over in between.
+        inputs = (hidden, cell, keys, values, *parameters)
+        ctx.save_for_backward(context_weight, outputs, cells, contexts, weights, *inputs)
         ctx.set_materialize_grads(False)
         return outputs, cells, contexts, weights
 
@@ -138,68 +167,141 @@ class _AttentiveScan(torch.autograd.Function):
         grad_contexts: Tensor | None,
         grad_weights: Tensor | None,
     ) -> tuple[Any, ...]:
-        hidden, cell, values, context_weight, outputs, cells, contexts, weights, *rest = ctx.saved_tensors
-        num_rows: list[int] = ctx.num_rows
-        saved, parameters = rest[: ctx.num_saved], rest[ctx.num_saved :]
-        score: ScoreScan = ctx.score
-        arithmetic: ScanCell = ctx.kinds.cell(parameters, dtype=outputs.dtype)
-        arithmetic.prepare_backward()
-        score.prepare_backward()
+        context_weight, outputs, cells, contexts, weights, *_ = ctx.saved_tensors
+        layer: LayerScan = ctx.layer
+        look: AttentionScan = ctx.look
+        num_rows: list[int] = ctx.fixed.num_rows
+        layer.prepare_backward(outputs, cells, grad_cells)
+        look.prepare_backward()
         mix_back = PackedWeight(context_weight.t(), dtype=outputs.dtype)
-        grad_projected = outputs.new_empty(outputs.shape[0], ctx.gated_size)
-        grad_recurrent = grad_projected
-        if arithmetic.recurrent_size is not None:
-            grad_recurrent = outputs.new_empty(outputs.shape[0], arithmetic.recurrent_size * outputs.shape[1])
-        grad_mixed = outputs.new_zeros(len(num_rows), len(hidden), values.shape[-1])
-        before = states_before(hidden, outputs, num_rows)
-        cells_before = [None] * len(num_rows) if cell is None else states_before(cell, cells, num_rows)
-        given = [grad_outputs, grad_cells, grad_contexts, grad_weights]
-        made = [outputs, cells, weights, grad_projected, grad_recurrent]
-        steps = list(zip(before, cells_before, _by_step([*given, *made, *saved], num_rows), strict=True))
-        carried: Tensor | None = None
-        carried_cell: Tensor | None = None
+        steps = by_step([grad_outputs, grad_contexts, grad_weights, weights], num_rows)
         for step in reversed(range(len(num_rows))):
-            old, old_cell, (grad, grad_cell, grad_context, grad_looked, *of_step) = steps[step]
-            new, new_cell, looked, into, into_recurrent, *step_saved = of_step
-            rows = num_rows[step]
-            carried = total_gradient(carried, grad, rows=rows, like=old)
-            if cell is not None:
-                carried_cell = total_gradient(carried_cell, grad_cell, rows=rows, like=old)
-            carried, carried_cell = arithmetic.backward(
-                Carried(carried, carried_cell),
-                Carried(old, old_cell),
-                Carried(new, new_cell),
-                step_saved,
-                StepGradients(into, into_recurrent),
-            )
-            mixed = mix_back(into)
+            grad, grad_context, grad_looked, looked = steps[step]
+            grad = total_gradient(layer.carried, grad, rows=num_rows[step], like=outputs)
+            mixed = mix_back(layer.backward(grad, step=step))
             if grad_context is not None:
                 mixed.add_(grad_context)
-            grad_mixed[step, :rows] = mixed
-            by_weights = torch.bmm(values[:rows], mixed.unsqueeze(2)).squeeze(2)
-            if grad_looked is not None:
-                by_weights.add_(grad_looked)
-            # Zero where a source is empty, whose weights are.
-            grad_scores = _softmax_backward(by_weights, looked, -1, looked.dtype)
-            carried.add_(score.backward(grad_scores, step=step))
-        queries = torch.cat(before)
-        grad_keys, *grad_score_parameters = score.gradients(queries)
-        cell_gradients = arithmetic.weight_gradients(queries, saved, grad_projected, grad_recurrent)
-        return (
-            *(None, None, None, None),
-            grad_projected,
-            total_gradient(carried, None, rows=len(hidden), like=hidden),
-            None if cell is None else total_gradient(carried_cell, None, rows=len(hidden), like=hidden),
+            assert layer.carried is not None
+            layer.carried.add_(look.backward(mixed, grad_looked, weights=looked, step=step))
+        states, layer_gradients = layer.gradients()
+        grad_keys, grad_values, *score_gradients = look.gradients(torch.cat(layer.states), weights)
+        grad_context_weight = weight_gradient(layer.grad_projected, contexts)
+        given = (layer.grad_projected, *states, grad_keys, grad_values, grad_context_weight)
+        layer.release()
+        return None, *given, *layer_gradients, *score_gradients
+
+
+class _ScanAfter(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        fixed: _Fixed,
+        projected: Tensor,
+        hidden: Tensor,
+        cell: Tensor | None,
+        fed: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        fed_weight: Tensor,
+        readout_weight: Tensor,
+        readout_bias: Tensor,
+        *parameters: Tensor,
+    ) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
+        num_rows = fixed.num_rows
+        layer, look = _halves(fixed, parameters, projected, hidden, cell, keys, values)
+        feed = PackedWeight(fed_weight, dtype=projected.dtype)
+        read = PackedWeight(readout_weight, readout_bias, dtype=projected.dtype)
+        outputs, cells = layer.prepare_forward()
+        context_size = values.shape[-1]
+        joined = projected.new_empty(len(projected), context_size + hidden.shape[1])
+        vectors = projected.new_empty(len(projected), len(readout_bias))
+        weights = projected.new_empty(len(projected), keys.shape[1])
+        last = fed
+        for step, (given, both, vector, looked) in enumerate(by_step([projected, joined, vectors, weights], num_rows)):
+            layer.before(step)
+            state = layer.forward(feed(last[: len(given)]).add_(given), step=step)
+            context = torch.empty(len(given), context_size, dtype=both.dtype, device=both.device)
+            look.forward(state, weights=looked, context=context)
+            torch.cat([context, state], dim=1, out=both)
+            torch.tanh(read(both), out=vector)
+            last = vector
+        layer.release()
+        ctx.fixed, ctx.layer, ctx.look = fixed, layer, look
+        inputs = (hidden, cell, keys, values, *parameters)
+        made = (outputs, cells, joined, vectors, weights)
+        ctx.save_for_backward(fed, fed_weight, readout_weight, *made, *inputs)
+        ctx.set_materialize_grads(False)
+        return outputs, cells, vectors, weights
+
+    @staticmethod
+    @first_derivatives_only
+    def backward(
+        ctx: Any,
+        grad_outputs: Tensor | None,
+        grad_cells: Tensor | None,
+        grad_vectors: Tensor | None,
+        grad_weights: Tensor | None,
+    ) -> tuple[Any, ...]:
+        fed, fed_weight, readout_weight, outputs, cells, joined, vectors, weights, *_ = ctx.saved_tensors
+        layer: LayerScan = ctx.layer
+        look: AttentionScan = ctx.look
+        num_rows: list[int] = ctx.fixed.num_rows
+        layer.prepare_backward(outputs, cells, grad_cells)
+        look.prepare_backward()
+        feed_back = PackedWeight(fed_weight.t(), dtype=outputs.dtype)
+        read_back = PackedWeight(readout_weight.t(), dtype=outputs.dtype)
+        grad_read = torch.empty_like(vectors)  # before tanh
+        context_size = joined.shape[1] - outputs.shape[1]
+        fed_before = states_before(fed, vectors, num_rows)
+        steps = by_step([grad_outputs, grad_vectors, grad_weights, vectors, weights, grad_read], num_rows)
+        carried_fed: Tensor | None = None
+        for step in reversed(range(len(num_rows))):
+            grad, grad_vector, grad_looked, vector, looked, into = steps[step]
+            grad_vector = total_gradient(carried_fed, grad_vector, rows=num_rows[step], like=vectors)
+            torch.ops.aten.tanh_backward.grad_input(grad_vector, vector, grad_input=into)
+            by_context, by_state = torch.split(read_back(into), [context_size, outputs.shape[1]], dim=1)
+            grad = total_gradient(layer.carried, grad, rows=num_rows[step], like=outputs).add_(by_state)
+            grad.add_(look.backward(by_context, grad_looked, weights=looked, step=step))
+            carried_fed = feed_back(layer.backward(grad, step=step))
+        states, layer_gradients = layer.gradients()
+        grad_keys, grad_values, *score_gradients = look.gradients(outputs, weights)
+        given = (
+            layer.grad_projected,
+            *states,
+            total_gradient(carried_fed, None, rows=len(fed), like=fed),
             grad_keys,
-            over_steps(padded(weights, num_rows, like=values), grad_mixed),
-            weight_gradient(grad_projected, contexts),
-            *cell_gradients,
-            *grad_score_parameters,
+            grad_values,
+            weight_gradient(layer.grad_projected, torch.cat(fed_before)),
+            weight_gradient(grad_read, joined),
+            grad_read.sum(0),
         )
+        layer.release()
+        return None, *given, *layer_gradients, *score_gradients
 
 
-def _by_step(tensors: Sequence[Tensor | None], num_rows: list[int]) -> list[tuple[Any, ...]]:
-    parts: list[Sequence[Any]] = [
-        [None] * len(num_rows) if tensor is None else torch.split(tensor, num_rows) for tensor in tensors
-    ]
-    return list(zip(*parts, strict=True))
+def _halves(
+    fixed: _Fixed,
+    parameters: Sequence[Tensor],
+    projected: Tensor,
+    hidden: Tensor,
+    cell: Tensor | None,
+    keys: Tensor,
+    values: Tensor,
+) -> tuple[LayerScan, AttentionScan]:
+    num_cell = fixed.num_cell_parameters
+    layer = LayerScan(
+        fixed.cell,
+        parameters[:num_cell],
+        num_rows=fixed.num_rows,
+        hidden=hidden,
+        cell=cell,
+        gated_size=projected.shape[1],
+    )
+    look = AttentionScan(
+        fixed.score,
+        (keys, values, fixed.bias),
+        empty=fixed.empty,
+        parameters=parameters[num_cell:],
+        num_rows=fixed.num_rows,
+    )
+    return layer, look

@@ -11,21 +11,19 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from core.nn.attention import Attention, Memory
-from core.nn.cells import CellWeights, RecurrentState
-from core.nn.decoders.attention_scan import score_scan
-from core.nn.decoders.attentive_scan import attentive_scan
+from core.nn.attention import Attention
+from core.nn.cells import RecurrentState
+from core.nn.decoders.attentive_targets import can_scan, run_scan
 from core.nn.decoders.bridge import Bridge, Source, SourceShape, check_source
-from core.nn.decoders.cell_loop import is_plain, sequence_settings
+from core.nn.decoders.cell_loop import sequence_settings
 from core.nn.decoders.decoder_config import AttentionBefore, AttentionBetween, DecoderConfig, FixedContext
 from core.nn.decoders.decoder_layers import DecoderLayers
 from core.nn.decoders.decoder_loop import CarriedState, DecoderLoop, DecoderParts, to_rows
-from core.nn.decoders.loop_products import LoopProducts, apply_linear, plain_products
+from core.nn.decoders.loop_products import LoopProducts, plain_products
 from core.nn.decoders.readout import Readout
 from core.nn.lengths import check_lengths, valid_steps
-from core.nn.recurrence.precision import check_like, is_autocast
-from core.nn.recurrence.ragged import RaggedPlan, is_traced, may_look_at, plan_blocks, plan_dense, plan_rectangle
-from core.nn.recurrence.scan import scan_cell
+from core.nn.recurrence.precision import check_like
+from core.nn.recurrence.ragged import may_look_at
 
 
 class DecoderOutput(NamedTuple):
@@ -114,7 +112,7 @@ class Decoder(nn.Module):
             inputs = inputs.masked_fill(~mask, 0.0)
         run = self._run_whole
         if self.config.is_stepped:
-            run = self._run_scan if self._has_scan(inputs, lengths, state) else self._run_steps
+            run = self._run_scan if can_scan(self._parts(), inputs, lengths, state) else self._run_steps
         features, weights, state = run(inputs, lengths, state)
         features = self.drop(features)
         if mask is not None:
@@ -186,73 +184,10 @@ class Decoder(nn.Module):
         features, weights = loop.outputs()
         return features, weights, loop.state()
 
-    def _has_scan(self, inputs: Tensor, lengths: Tensor | None, state: CarriedState) -> bool:
-        """Whether the hand-written loop serves: one plain layer that looks before each step, one row an example."""
-        config = self.config.recurrent
-        return (
-            isinstance(self.config.context, AttentionBefore)
-            and self.attention is not None
-            and score_scan(self.attention) is not None
-            and is_plain(config)
-            and config.num_layers == 1
-            and state.memory is not None
-            and state.memory.mask.shape[0] == inputs.shape[0]
-            and inputs.dtype in (torch.float32, torch.float64)
-            and not is_traced()
-            and not is_autocast(inputs.device)
-            # Its state grows without bound in the padding, where the lengths are not looked at.
-            and not (config.kind == "rnn_relu" and lengths is not None and not may_look_at(lengths))
-        )
-
     def _run_scan(
         self, inputs: Tensor, lengths: Tensor | None, state: CarriedState
     ) -> tuple[Tensor, Tensor | None, CarriedState]:
-        num_rows, num_steps = inputs.shape[:2]
-        assert self.attention is not None
-        assert state.memory is not None
-        score = score_scan(self.attention)
-        assert score is not None
-        if lengths is None:
-            plan = plan_dense(num_rows, num_steps=num_steps, device=inputs.device)
-        elif may_look_at(lengths):
-            plan = plan_blocks(lengths, num_steps=num_steps, block_cost=None)
-        else:
-            plan = plan_rectangle(lengths, num_steps=num_steps)
-        layer, config = self.layers.first, self.config.recurrent
-        weights = CellWeights(*(getattr(layer, f"{name}_l0") for name in CellWeights._fields))
-        # One split, not two slices: the backward pass of each would fill the whole matrix.
-        known = [self.input_size, weights.weight_ih.shape[1] - self.input_size]
-        input_weight, context_weight = torch.split(weights.weight_ih, known, dim=1)
-        flat = plan.gather(inputs)
-        before = RecurrentState(
-            state.recurrent.hidden[0], None if state.recurrent.cell is None else state.recurrent.cell[0]
-        )
-        run = attentive_scan(
-            apply_linear(flat, input_weight, weights.bias_ih),
-            num_rows=plan.num_rows,
-            cell_type=scan_cell(config.kind, reset=layer.reset),
-            hidden=plan.sort(before.hidden),
-            cell=None if before.cell is None else plan.sort(before.cell),
-            cell_parameters=[weights.weight_hh, weights.bias_hh],
-            context_weight=context_weight,
-            score_type=score[0],
-            score_parameters=score[1],
-            memory=_sorted(state.memory, plan),
-        )
-
-        def last(states: Tensor | None, first: Tensor | None) -> Tensor | None:
-            if states is None or first is None:
-                return None
-            found = states.index_select(0, plan.last)
-            if lengths is not None:
-                found = torch.where((lengths == 0).unsqueeze(-1), first, found)
-            return found.unsqueeze(0)
-
-        hidden = last(run.outputs, before.hidden)
-        assert hidden is not None
-        features = plan.scatter(self.readout(run.contexts, run.outputs, flat), num_steps=num_steps)
-        after = state._replace(recurrent=RecurrentState(hidden, last(run.cells, before.cell)))
-        return features, plan.scatter(run.weights, num_steps=num_steps), after
+        return run_scan(self._parts(), inputs, lengths, state)
 
     def _check(self, inputs: Tensor, lengths: Tensor | None, state: CarriedState) -> None:
         weight = next(self.layers.parameters())
@@ -327,8 +262,3 @@ class Decoder(nn.Module):
                     f"state.recurrent.{name} must have shape (layers, rows, hidden) = {shape}, got {tuple(part.shape)}."
                 )
             check_like(part, name=f"state.recurrent.{name}", like=weight)
-
-
-def _sorted(memory: Memory, plan: RaggedPlan) -> Memory:
-    mask, bias = (part.index_select(0, plan.order) for part in (memory.mask, memory.bias))
-    return Memory(plan.sort(memory.keys), plan.sort(memory.values), mask, bias)

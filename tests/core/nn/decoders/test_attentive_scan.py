@@ -1,5 +1,7 @@
 """The hand-written loop against the same decoder run step by step through autograd: values and all gradients."""
 
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -8,11 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+import core.nn.decoders.decoder
 from core.nn.attention import Additive, AttentionConfig, Dot, General, MultiHead
+from core.nn.decoders.attentive_targets import can_scan
 from core.nn.decoders.bridge import Source, SourceShape
 from core.nn.decoders.decoder import Decoder
-from core.nn.decoders.decoder_config import AttentionBefore, DecoderConfig
+from core.nn.decoders.decoder_config import AttentionAfter, AttentionBefore, DecoderConfig
 from core.nn.decoders.decoder_loop import CarriedState
+from core.nn.decoders.layer_scan import LayerScan
 from core.nn.recurrent import RecurrentConfig
 
 SCORES: list[AttentionConfig] = [Additive(num_hidden=5), Dot(), General()]
@@ -26,11 +31,13 @@ CELLS: list[dict[str, Any]] = [
 ]
 
 
-def make(cell: dict[str, Any], score: AttentionConfig, *, readout: str, hidden_size: int = 4) -> Decoder:
+def make(cell: dict[str, Any], score: AttentionConfig, *, readout: str) -> Decoder:
+    """Luong's decoder where `readout` is "fed", Bahdanau's elsewhere."""
     config = DecoderConfig(
-        recurrent=RecurrentConfig(hidden_size=hidden_size, **cell),
-        context=AttentionBefore(attention=score),
-        readout=readout,  # type: ignore[arg-type]
+        recurrent=RecurrentConfig(hidden_size=4, **cell),
+        context=AttentionAfter(attention=score) if readout == "fed" else AttentionBefore(attention=score),
+        readout="attentional" if readout == "fed" else readout,  # type: ignore[arg-type]
+        readout_size=3 if readout == "fed" else None,
     )
     decoder = Decoder(config, input_size=3, source=SourceShape(output_size=4, summary_size=4))
     return decoder.double()
@@ -42,26 +49,14 @@ def run(
     """Features, weights, last state; then the gradients of a weighted sum of all of them."""
     inputs, outputs, summary = (leaf.detach().requires_grad_() for leaf in leaves)
     decoder.zero_grad()
-    used = []
-    chosen = decoder._run_scan
-
-    def noted(*arguments: Any) -> Any:
-        used.append(True)
-        return chosen(*arguments)
-
-    decoder._run_scan = noted  # type: ignore[method-assign]
-    if not scan:
-        decoder._has_scan = lambda *arguments: False  # type: ignore[method-assign]
-    try:
-        state = decoder.start(Source(outputs, source_lengths, summary))
-        found = decoder(inputs, lengths, state)
-    finally:
-        del decoder._run_scan
+    state = decoder.start(Source(outputs, source_lengths, summary))
+    assert can_scan(decoder._parts(), inputs, lengths, state)
+    with pytest.MonkeyPatch.context() as patch:
         if not scan:
-            del decoder._has_scan
-    assert bool(used) == scan
+            patch.setattr(core.nn.decoders.decoder, "can_scan", lambda *arguments: False)
+        found = decoder(inputs, lengths, state)
     last: CarriedState = found.state
-    values = [found.features, found.attention, *(part for part in last.recurrent if part is not None)]
+    values = [found.features, found.attention, *(part for part in (*last.recurrent, last.fed) if part is not None)]
     generator = torch.Generator().manual_seed(1)
     total = sum((value * torch.randn(value.shape, generator=generator, dtype=value.dtype)).sum() for value in values)
     total.backward()
@@ -78,7 +73,7 @@ def seeded() -> None:
 @given(
     cell=st.sampled_from(CELLS),
     score=st.sampled_from(SCORES),
-    readout=st.sampled_from(["state", "attentional", "deep"]),
+    readout=st.sampled_from(["state", "attentional", "deep", "fed"]),
     lengths=st.lists(st.integers(0, 5), min_size=1, max_size=5),
     source=st.integers(1, 4),
     is_dense=st.booleans(),
@@ -109,9 +104,10 @@ def test_it_is_the_loop_through_autograd(
 
 
 @pytest.mark.usefixtures("as_shipped")
+@pytest.mark.parametrize("readout", ["deep", "fed"])
 @pytest.mark.parametrize("score", SCORES, ids=lambda score: type(score).__name__)
-def test_gradients_are_those_of_differences(score: AttentionConfig) -> None:
-    decoder = make({"kind": "gru"}, score, readout="deep")
+def test_gradients_are_those_of_differences(score: AttentionConfig, readout: str) -> None:
+    decoder = make({"kind": "gru"}, score, readout=readout)
     source_lengths, lengths = torch.tensor([3, 1]), torch.tensor([2, 3])
 
     def features(inputs: Tensor, outputs: Tensor, summary: Tensor) -> tuple[Tensor, Tensor]:
@@ -123,8 +119,9 @@ def test_gradients_are_those_of_differences(score: AttentionConfig) -> None:
     assert torch.autograd.gradcheck(features, leaves)
 
 
-def test_backward_may_run_twice() -> None:
-    decoder = make({"kind": "lstm"}, Additive(num_hidden=5), readout="state")
+@pytest.mark.parametrize("readout", ["state", "fed"])
+def test_backward_may_run_twice(readout: str) -> None:
+    decoder = make({"kind": "lstm"}, Additive(num_hidden=5), readout=readout)
     inputs = torch.randn(2, 3, 3, dtype=torch.float64, requires_grad=True)
     outputs, summary = torch.randn(2, 4, 4, dtype=torch.float64), torch.randn(2, 4, dtype=torch.float64)
     state = decoder.start(Source(outputs, torch.tensor([4, 2]), summary))
@@ -133,8 +130,50 @@ def test_backward_may_run_twice() -> None:
     torch.testing.assert_close(first, second, rtol=0, atol=0)
 
 
-def test_second_derivatives_are_refused() -> None:
-    decoder = make({"kind": "gru"}, Dot(), readout="state")
+@pytest.mark.parametrize("readout", ["state", "fed"])
+def test_a_weight_that_is_written_over_before_backward_is_refused(readout: str) -> None:
+    decoder = make({"kind": "lstm"}, Additive(num_hidden=5), readout=readout)
+    inputs = torch.randn(2, 3, 3, dtype=torch.float64)
+    outputs, summary = torch.randn(2, 4, 4, dtype=torch.float64), torch.randn(2, 4, dtype=torch.float64)
+    state = decoder.start(Source(outputs, torch.tensor([4, 2]), summary))
+    total = decoder(inputs, None, state).features.sum()
+    with torch.no_grad():
+        decoder.layers.first.weight_hh_l0.mul_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        total.backward()
+
+
+@pytest.mark.parametrize("readout", ["state", "fed"])
+def test_what_a_loop_has_kept_is_freed_with_its_outputs(readout: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the garbage collector, which would let a training's memory grow for a while."""
+    decoder = make({"kind": "lstm"}, Dot(), readout=readout)
+    inputs = torch.randn(2, 3, 3, dtype=torch.float64)
+    outputs, summary = torch.randn(2, 4, 4, dtype=torch.float64), torch.randn(2, 4, dtype=torch.float64)
+    kept: list[weakref.ref[Any]] = []
+    release = LayerScan.release
+
+    def noted(self: LayerScan) -> None:
+        kept.append(weakref.ref(self))
+        release(self)
+
+    monkeypatch.setattr(LayerScan, "release", noted)
+    gc.disable()
+    try:
+        for num_backward in (0, 1, 2):
+            kept.clear()
+            found = decoder(inputs, None, decoder.start(Source(outputs, torch.tensor([4, 2]), summary)))
+            for _ in range(num_backward):
+                found.features.sum().backward(retain_graph=True)
+            assert kept[0]() is not None
+            del found
+            assert kept[0]() is None
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("readout", ["state", "fed"])
+def test_second_derivatives_are_refused(readout: str) -> None:
+    decoder = make({"kind": "gru"}, Dot(), readout=readout)
     inputs = torch.randn(1, 2, 3, dtype=torch.float64, requires_grad=True)
     outputs, summary = torch.randn(1, 2, 4, dtype=torch.float64), torch.randn(1, 4, dtype=torch.float64)
     total = decoder(inputs, None, decoder.start(Source(outputs, torch.tensor([2]), summary))).features.sum()
@@ -155,4 +194,4 @@ def test_what_it_does_not_serve_runs_step_by_step(cell: dict[str, Any], score: A
     decoder = make(cell, score, readout="state")
     leaves = [torch.randn(shape, dtype=torch.float64) for shape in ((2, 3, 3), (2, 4, 4), (2, 4))]
     state = decoder.start(Source(leaves[1], torch.tensor([4, 2]), leaves[2]))
-    assert not decoder._has_scan(leaves[0], None, state)
+    assert not can_scan(decoder._parts(), leaves[0], None, state)
