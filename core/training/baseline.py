@@ -21,13 +21,11 @@ class BaselineConfig:
     """The feed-forward baseline (notes N1) trained after the run, so that its result never stands alone."""
 
     enabled: bool = True
-    """Train it."""
+    """Train it. A config's max_epochs may stay where the command line says false."""
     max_epochs: int | None = None
     """Epochs at most; None: as many as the run."""
 
     def __post_init__(self) -> None:
-        if self.max_epochs is not None and not self.enabled:
-            raise ValueError("baseline.max_epochs does nothing while baseline.enabled is false.")
         if self.max_epochs is not None and self.max_epochs < 1:
             raise ValueError(f"baseline.max_epochs must be at least 1, got {self.max_epochs}.")
 

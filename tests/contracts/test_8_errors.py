@@ -74,7 +74,6 @@ def test_settings(refused: Refused, tmp_path: Path, arguments: list[str], said: 
     ("arguments", "said"),
     [
         (["--data.loader.prefetch_factor", "2"], "without workers nothing is prepared ahead"),
-        (["--baseline.max_epochs", "2"], "does nothing while baseline.enabled is false"),
         (["--model.optimizer", '{"name": "adam", "weight_decay": 0.1}'], "optimizer.name to adamw"),
     ],
 )
