@@ -21,7 +21,7 @@ from data.panels import table as panel_table
 from data.panels.panel import Panel
 from data.panels.reading import PanelFileConfig, read_panel
 
-SEATTLE = Path(__file__).parents[2] / "data" / "demo" / "seattle_weather.csv"
+SEATTLE = Path(__file__).parents[3] / "data" / "demo" / "seattle_weather.csv"
 
 Read = Callable[..., tuple[Panel, list[str]]]
 
