@@ -25,10 +25,12 @@ class Throughput(pl.Callback):
         self.wait_seconds = 0.0
         self._fit_start: float | None = None
         self._fit_before = 0.0
+        self._is_over = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """A run that resumes within an epoch starts its clock here."""
         self._fit_start = time.perf_counter()
+        self._is_over = False
         self._start_epoch()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -68,7 +70,9 @@ class Throughput(pl.Callback):
         return {"fit": self.fit_seconds, "train": self.train_seconds, "wait": self.wait_seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the seconds of the interrupted run."""
+        """Take up the seconds of the interrupted run; not those of a checkpoint that is tested once training is over."""
+        if self._is_over:
+            return
         self._fit_before = state_dict["fit"]
         self.train_seconds, self.wait_seconds = state_dict["train"], state_dict["wait"]
 
@@ -80,6 +84,7 @@ class Throughput(pl.Callback):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Say it."""
         self._fit_before, self._fit_start = self.fit_seconds, None
+        self._is_over = True
         _say(f"Trained for {self.train_seconds:.1f} s, of which {100 * self.wait_share:.1f} % waiting for data.")
 
 

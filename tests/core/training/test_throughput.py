@@ -100,3 +100,26 @@ def test_validation_counts_on_neither_side(tmp_path: Path) -> None:
 
 def test_nothing_trained_is_no_share() -> None:
     assert Throughput().wait_share == 0.0
+
+
+def test_a_checkpoint_that_is_tested_afterwards_takes_no_seconds_back(tmp_path: Path) -> None:
+    """The best checkpoint is often an earlier one; its own seconds are not those of the run."""
+    throughput = Throughput()
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        max_epochs=1,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        default_root_dir=tmp_path,
+        callbacks=[throughput],
+    )
+    trainer.fit(SlowStep(0.001), datamodule=SlowData(train=0.001))
+    whole = throughput.state_dict()
+    assert whole["fit"] > 0
+    throughput.load_state_dict({"fit": 0.0, "train": 0.0, "wait": 0.0})
+    assert throughput.state_dict() == whole
+    resumed = Throughput()
+    resumed.load_state_dict(whole)
+    assert resumed.state_dict() == whole
