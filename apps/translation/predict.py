@@ -160,10 +160,13 @@ def predict(
 
 
 def _check_files(inputs: Mapping[str, str | None], outputs: Mapping[str, str | None], *, overwrite: bool) -> None:
+    maps = outputs["heat_maps"]
+    if maps is not None and any(part.exists() and not part.is_dir() for part in (Path(maps), *Path(maps).parents)):
+        raise ValueError(f"--heat_maps {maps} is, or lies in, a file: name a folder.")
     for name, path in outputs.items():
         if path is None or path == STANDARD or not Path(path).exists() or overwrite:
             continue
-        if name != "heat_maps" or not Path(path).is_dir() or any(Path(path).iterdir()):
+        if name != "heat_maps" or any(Path(path).iterdir()):
             raise ValueError(f"--{name} {path} exists. Choose another name, or replace it with --overwrite true.")
     for name, path in inputs.items():
         if path is not None and path != STANDARD and not Path(path).is_file():

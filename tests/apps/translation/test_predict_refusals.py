@@ -82,6 +82,16 @@ def test_two_outputs_are_two_files(refused: Callable[..., str], tmp_path: Path) 
     assert "--output and --alignments are both" in refused(output=path, alignments=path)
 
 
+def test_pictures_need_a_folder(refused: Callable[..., str], source: Path, tmp_path: Path) -> None:
+    for path in (source, source / "maps"):
+        assert f"--heat_maps {path} is, or lies in, a file: name a folder." in refused(
+            heat_maps=str(path), overwrite="true"
+        )
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.png").touch()
+    assert f"--heat_maps {tmp_path / 'full'} exists" in refused(heat_maps=str(tmp_path / "full"))
+
+
 def test_a_folder_that_cannot_be_made(refused: Callable[..., str], source: Path) -> None:
     assert "cannot be written" in refused(output=str(source / "out.txt"))
 
