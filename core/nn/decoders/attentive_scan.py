@@ -39,13 +39,20 @@ class Scores(NamedTuple):
     parameters: Sequence[Tensor]
 
 
+class Gate(NamedTuple):
+    """sigmoid(weight h + bias), which scales the context."""
+
+    weight: Float[Tensor, "1 hidden"]
+    bias: Float[Tensor, "1"]
+
+
 class AttentiveRun(NamedTuple):
     """What a loop gives, in the flat layout of `core.nn.recurrence.ragged`."""
 
     outputs: Float[Tensor, "flat hidden"]
     cells: Float[Tensor, "flat hidden"] | None
     attended: Float[Tensor, "flat context"]
-    """Contexts, of attention before the step; attentional vectors, of attention after it."""
+    """Contexts, gated where they are, of attention before the step; attentional vectors, of attention after it."""
     weights: Float[Tensor, "flat source"]
 
 
@@ -57,6 +64,7 @@ def scan_before(
     cell: Float[Tensor, "batch hidden"] | None,
     layer: Layer,
     context_weight: Float[Tensor, "gated context"],
+    gate: Gate | None,
     scores: Scores,
     memory: Memory,
 ) -> AttentiveRun:
@@ -69,11 +77,12 @@ def scan_before(
         cell: an LSTM's cell state likewise.
         layer: the recurrent layer.
         context_weight: what the context is multiplied by on its way to the gates.
+        gate: what scales the context before; None for nothing.
         scores: how the source is scored.
         memory: the projected sources.
     """
     fixed = _Fixed.of(layer, scores, memory, num_rows)
-    tensors = (projected, hidden, cell, memory.keys, memory.values, context_weight)
+    tensors = (projected, hidden, cell, memory.keys, memory.values, context_weight, *(gate or (None, None)))
     return AttentiveRun(*_ScanBefore.apply(fixed, *tensors, *layer.parameters, *scores.parameters))
 
 
@@ -139,6 +148,8 @@ class _ScanBefore(torch.autograd.Function):
         keys: Tensor,
         values: Tensor,
         context_weight: Tensor,
+        gate_weight: Tensor | None,
+        gate_bias: Tensor | None,
         *parameters: Tensor,
     ) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
         num_rows = fixed.num_rows
@@ -146,15 +157,25 @@ class _ScanBefore(torch.autograd.Function):
         mix = PackedWeight(context_weight, dtype=projected.dtype)
         outputs, cells = layer.prepare_forward()
         contexts = projected.new_empty(len(projected), values.shape[-1])
+        seen: Tensor | None = None
+        gates: Tensor | None = None
+        if gate_weight is not None:
+            seen, gates = torch.empty_like(contexts), projected.new_empty(len(projected), 1)
         weights = projected.new_empty(len(projected), keys.shape[1])
-        for step, (given, context, looked) in enumerate(by_step([projected, contexts, weights], num_rows)):
-            look.forward(layer.before(step), weights=looked, context=context)
+        steps = by_step([projected, contexts, seen, gates, weights], num_rows)
+        for step, (given, context, plain, gate, looked) in enumerate(steps):
+            state = layer.before(step)
+            look.forward(state, weights=looked, context=context if plain is None else plain)
+            if gate_weight is not None:
+                assert gate_bias is not None
+                torch.sigmoid(torch.addmm(gate_bias, state, gate_weight.t()), out=gate)
+                torch.mul(plain, gate, out=context)
             layer.forward(mix(context).add_(given), step=step)
         layer.release()
         ctx.fixed, ctx.layer, ctx.look = fixed, layer, look
         # Inputs too, so that autograd refuses those that were written over in between.
         inputs = (hidden, cell, keys, values, *parameters)
-        ctx.save_for_backward(context_weight, outputs, cells, contexts, weights, *inputs)
+        ctx.save_for_backward(context_weight, gate_weight, outputs, cells, contexts, seen, gates, weights, *inputs)
         ctx.set_materialize_grads(False)
         return outputs, cells, contexts, weights
 
@@ -167,26 +188,36 @@ class _ScanBefore(torch.autograd.Function):
         grad_contexts: Tensor | None,
         grad_weights: Tensor | None,
     ) -> tuple[Any, ...]:
-        context_weight, outputs, cells, contexts, weights, *_ = ctx.saved_tensors
+        context_weight, gate_weight, outputs, cells, contexts, seen, gates, weights, *_ = ctx.saved_tensors
         layer: LayerScan = ctx.layer
         look: AttentionScan = ctx.look
         num_rows: list[int] = ctx.fixed.num_rows
         layer.prepare_backward(outputs, cells, grad_cells)
         look.prepare_backward()
         mix_back = PackedWeight(context_weight.t(), dtype=outputs.dtype)
-        steps = by_step([grad_outputs, grad_contexts, grad_weights, weights], num_rows)
+        grad_gates = None if gates is None else torch.empty_like(gates)  # before the sigmoid
+        buffers = [grad_outputs, grad_contexts, grad_weights, weights, seen, gates, grad_gates]
+        steps = by_step(buffers, num_rows)
         for step in reversed(range(len(num_rows))):
-            grad, grad_context, grad_looked, looked = steps[step]
+            grad, grad_context, grad_looked, looked, plain, gate, grad_gate = steps[step]
             grad = total_gradient(layer.carried, grad, rows=num_rows[step], like=outputs)
             mixed = mix_back(layer.backward(grad, step=step))
             if grad_context is not None:
                 mixed.add_(grad_context)
             assert layer.carried is not None
+            if gate_weight is not None:
+                torch.ops.aten.sigmoid_backward.grad_input(
+                    torch.linalg.vecdot(mixed, plain).unsqueeze(1), gate, grad_input=grad_gate
+                )
+                layer.carried.addmm_(grad_gate, gate_weight)
+                mixed = mixed * gate
             layer.carried.add_(look.backward(mixed, grad_looked, weights=looked, step=step))
         states, layer_gradients = layer.gradients()
-        grad_keys, grad_values, *score_gradients = look.gradients(torch.cat(layer.states), weights)
+        queries = torch.cat(layer.states)
+        grad_keys, grad_values, *score_gradients = look.gradients(queries, weights)
         grad_context_weight = weight_gradient(layer.grad_projected, contexts)
-        given = (layer.grad_projected, *states, grad_keys, grad_values, grad_context_weight)
+        gate_gradients = (None, None) if grad_gates is None else (grad_gates.t() @ queries, grad_gates.sum(0))
+        given = (layer.grad_projected, *states, grad_keys, grad_values, grad_context_weight, *gate_gradients)
         layer.release()
         return None, *given, *layer_gradients, *score_gradients
 

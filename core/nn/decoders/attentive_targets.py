@@ -6,7 +6,7 @@ from torch import Tensor
 from core.nn.attention import Memory
 from core.nn.cells import CellWeights, RecurrentState
 from core.nn.decoders.attention_scan import score_scan
-from core.nn.decoders.attentive_scan import Layer, Scores, scan_after, scan_before
+from core.nn.decoders.attentive_scan import Gate, Layer, Scores, scan_after, scan_before
 from core.nn.decoders.cell_loop import is_plain
 from core.nn.decoders.decoder_config import AttentionAfter, AttentionBefore
 from core.nn.decoders.decoder_loop import CarriedState, DecoderParts
@@ -17,7 +17,7 @@ from core.nn.recurrence.scan import scan_cell
 
 
 def can_scan(parts: DecoderParts, inputs: Tensor, lengths: Tensor | None, state: CarriedState) -> bool:
-    """Whether they serve: one plain layer, attention before the step or input feeding, one row an example."""
+    """Whether they serve: one plain layer, attention before the step or input feeding."""
     config = parts.config.recurrent
     return (
         (isinstance(parts.config.context, AttentionBefore) or parts.config.feeds_inputs)
@@ -26,7 +26,6 @@ def can_scan(parts: DecoderParts, inputs: Tensor, lengths: Tensor | None, state:
         and is_plain(config)
         and config.num_layers == 1
         and state.memory is not None
-        and state.memory.mask.shape[0] == inputs.shape[0]
         and inputs.dtype in (torch.float32, torch.float64)
         and not is_traced()
         and not is_autocast(inputs.device)
@@ -53,8 +52,9 @@ def run_scan(
     flat = plan.gather(inputs)
     projected = apply_linear(flat, input_weight, weights.bias_ih)
     hidden, cell = state.recurrent.hidden[0], None if state.recurrent.cell is None else state.recurrent.cell[0]
-    mask, bias = (part.index_select(0, plan.order) for part in (state.memory.mask, state.memory.bias))
-    memory = Memory(plan.sort(state.memory.keys), plan.sort(state.memory.values), mask, bias)
+    by_row = _by_row(state.memory, num_rows)
+    mask, bias = (part.index_select(0, plan.order) for part in (by_row.mask, by_row.bias))
+    memory = Memory(plan.sort(by_row.keys), plan.sort(by_row.values), mask, bias)
     first = plan.sort(hidden), None if cell is None else plan.sort(cell)
     cell_layer = Layer(scan_cell(config.kind, reset=layer.reset), [weights.weight_hh, weights.bias_hh])
     fed = state.fed
@@ -83,6 +83,7 @@ def run_scan(
             cell=first[1],
             layer=cell_layer,
             context_weight=beside_weight,
+            gate=None if parts.gate is None else Gate(parts.gate.weight, parts.gate.bias),
             scores=Scores(*score),
             memory=memory,
         )
@@ -93,6 +94,15 @@ def run_scan(
         last_cell = _last(run.cells, cell, plan=plan, lengths=lengths).unsqueeze(0)
     after = state._replace(recurrent=RecurrentState(last_hidden, last_cell), fed=fed)
     return plan.scatter(features, num_steps=num_steps), plan.scatter(run.weights, num_steps=num_steps), after
+
+
+def _by_row(memory: Memory, num_rows: int) -> Memory:
+    """One source a row out of one an example: each step then takes the first rows of it, whatever example they are of."""
+    num_examples = memory.mask.shape[0]
+    if num_rows == num_examples:
+        return memory
+    each = num_rows // num_examples
+    return Memory(*(part.unsqueeze(1).expand(-1, each, *part.shape[1:]).flatten(0, 1) for part in memory))
 
 
 def _plan(lengths: Tensor | None, *, num_rows: int, num_steps: int, device: torch.device) -> RaggedPlan:

@@ -16,7 +16,7 @@ from core.nn.cells import RecurrentState
 from core.nn.decoders.attentive_targets import can_scan, run_scan
 from core.nn.decoders.bridge import Bridge, Source, SourceShape, check_source
 from core.nn.decoders.cell_loop import sequence_settings
-from core.nn.decoders.decoder_config import AttentionBefore, AttentionBetween, DecoderConfig, FixedContext
+from core.nn.decoders.decoder_config import AttentionBefore, AttentionBetween, DecoderConfig
 from core.nn.decoders.decoder_layers import DecoderLayers
 from core.nn.decoders.decoder_loop import CarriedState, DecoderLoop, DecoderParts, to_rows
 from core.nn.decoders.loop_products import LoopProducts, plain_products
@@ -51,12 +51,15 @@ class Decoder(nn.Module):
         hidden_size = config.recurrent.hidden_size
         attention = config.context.attention_config
         self.attention: Attention | None = None
-        context_size = source.summary_size if isinstance(config.context, FixedContext) else 0
+        context_size = beside = source.summary_size if config.reads_summary else 0
         if attention is not None:
             self.attention = attention.build(query_size=hidden_size, memory_size=source.output_size)
             context_size = self.attention.context_size
-        beside = context_size if isinstance(config.context, AttentionBefore | FixedContext) else 0
-        self.fed_size = config.output_size if config.feeds_inputs else 0
+        self.gate = None
+        if isinstance(config.context, AttentionBefore):
+            beside = context_size
+            self.gate = nn.Linear(hidden_size, 1) if config.context.gated else None
+        self.fed_size = config.fed_size
         self.layers = DecoderLayers(
             config.recurrent,
             input_size=input_size + beside + self.fed_size,
@@ -84,7 +87,7 @@ class Decoder(nn.Module):
         coverage = None
         if self.attention is not None and self.attention.has_coverage:
             coverage = source.outputs.new_zeros(num_examples, source.outputs.shape[1])
-        context = source.summary if isinstance(self.config.context, FixedContext) else None
+        context = source.summary if self.config.reads_summary else None
         return CarriedState(recurrent, memory, context, fed, coverage)
 
     def forward(
@@ -149,7 +152,7 @@ class Decoder(nn.Module):
         return F.dropout(features, self.config.readout_dropout, self.training)
 
     def _parts(self) -> DecoderParts:
-        return DecoderParts(self.config, self.layers, self.attention, self.readout)
+        return DecoderParts(self.config, self.layers, self.attention, self.readout, self.gate)
 
     def _run_whole(
         self, inputs: Tensor, lengths: Tensor | None, state: CarriedState
@@ -211,7 +214,7 @@ class Decoder(nn.Module):
             raise ValueError(f"the state is one of {state.num_rows} rows, got inputs of {num_rows}.")
         expected = {
             "memory": self.attention is not None,
-            "context": isinstance(self.config.context, FixedContext),
+            "context": self.config.reads_summary,
             "fed": self.fed_size > 0,
             "coverage": self.attention is not None and self.attention.has_coverage,
         }

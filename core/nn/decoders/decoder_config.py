@@ -76,6 +76,9 @@ class AttentionBefore(ContextConfig):
 
     attention: AttentionConfig
     """Kind of attention."""
+    gated: bool = False
+    """Scale the context by sigmoid(f . h + b), h the state that looks: how much of a step's word is to be seen in the source
+    (Xu et al., "Show, Attend and Tell", ICML 2015, section 4.2.1)."""
 
     @property
     def attention_config(self) -> AttentionConfig:
@@ -98,6 +101,15 @@ class AttentionBetween(ContextConfig):
     def attention_config(self) -> AttentionConfig:
         """As set."""
         return self.attention
+
+
+@dataclass(frozen=True, kw_only=True)
+class TopDown(AttentionBetween):
+    """As AttentionBetween, and the first layer reads the summary c and the top layer's last output beside its input.
+
+    Source: Anderson et al., "Bottom-Up and Top-Down Attention for Image Captioning and Visual Question Answering", CVPR
+    2018, section 3.2.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,7 +186,8 @@ class DecoderConfig:
                 )
         if isinstance(context, AttentionBetween) and self.recurrent.num_layers == 1:
             raise ValueError(
-                "AttentionBetween feeds the layers above the first, got num_layers=1. Add a layer or take AttentionAfter."
+                f"{type(context).__name__} feeds the layers above the first, got num_layers=1. Add a layer or take "
+                "AttentionAfter."
             )
 
     @property
@@ -183,13 +196,23 @@ class DecoderConfig:
         return isinstance(self.context, AttentionAfter) and self.context.input_feeding
 
     @property
+    def reads_summary(self) -> bool:
+        """Whether the source's summary stands beside the input of every step."""
+        return isinstance(self.context, FixedContext | TopDown)
+
+    @property
+    def fed_size(self) -> int:
+        """Width of what a step hands to the next beside its state: attentional vector or top output; 0 for nothing."""
+        if self.feeds_inputs:
+            return self.output_size
+        return self.recurrent.hidden_size if isinstance(self.context, TopDown) else 0
+
+    @property
     def is_stepped(self) -> bool:
         """Whether a target that is known must be decoded step by step all the same."""
         attention = self.context.attention_config
-        feeding = isinstance(self.context, AttentionAfter) and self.context.input_feeding
-        return (
-            feeding or isinstance(self.context, AttentionBefore) or (attention is not None and attention.has_coverage)
-        )
+        looks_back = self.feeds_inputs or isinstance(self.context, AttentionBefore | TopDown)
+        return looks_back or (attention is not None and attention.has_coverage)
 
     @property
     def output_size(self) -> int:

@@ -4,11 +4,11 @@ from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from core.nn.attention import Attention, Memory
 from core.nn.cells import RecurrentState
-from core.nn.decoders.decoder_config import AttentionAfter, AttentionBefore, AttentionBetween, DecoderConfig
+from core.nn.decoders.decoder_config import AttentionAfter, AttentionBefore, AttentionBetween, DecoderConfig, TopDown
 from core.nn.decoders.decoder_layers import DecoderLayers
 from core.nn.decoders.loop_products import Products, plain_products
 from core.nn.decoders.readout import Readout
@@ -25,9 +25,9 @@ class CarriedState(NamedTuple):
     memory: Memory | None = None
     """The projected source, once an example; None without attention."""
     context: Float[Tensor, "examples summary"] | None = None
-    """The fixed context, once an example; None where the source is not given at every step."""
-    fed: Float[Tensor, "rows readout"] | None = None
-    """The last attentional vector; None without input feeding."""
+    """The source's summary, once an example; None where it is not given at every step."""
+    fed: Float[Tensor, "rows fed"] | None = None
+    """The last attentional vector (input feeding) or top layer's output (top-down attention); None without either."""
     coverage: Float[Tensor, "rows source"] | None = None
     """Sum of the attention weights so far; None for attention without coverage."""
 
@@ -68,6 +68,8 @@ class DecoderParts(NamedTuple):
     layers: DecoderLayers
     attention: Attention | None
     readout: Readout
+    gate: nn.Linear | None
+    """Of a gated context."""
 
 
 class DecoderLoop:
@@ -82,15 +84,19 @@ class DecoderLoop:
     ) -> None:
         self._state = state
         self._inputs = inputs
-        self._layers = parts.layers.loop(
-            state.recurrent, products, inputs=None if inputs is None else inputs.transpose(0, 1)
-        )
         self._kind = parts.config.context
+        self._context = None if state.context is None else to_rows(state.context, state.num_rows)
+        if inputs is not None:
+            if self._context is not None:
+                inputs = torch.cat([inputs, self._context.unsqueeze(1).expand(-1, inputs.shape[1], -1)], dim=-1)
+                self._context = None
+            inputs = inputs.transpose(0, 1)
+        self._layers = parts.layers.loop(state.recurrent, products, inputs=inputs)
         self._attend = None
         if parts.attention is not None:
             assert state.memory is not None, "checked by the decoder"
             self._attend = parts.attention.bind(state.memory, products)
-        self._context = None if state.context is None else to_rows(state.context, state.num_rows)
+        self._gate = None if parts.gate is None else products([parts.gate.weight], bias=parts.gate.bias)
         self._reads_now = inputs is None or parts.config.feeds_inputs
         self._read = parts.readout.bind(products if self._reads_now else plain_products)
         self._fed = state.fed
@@ -107,13 +113,11 @@ class DecoderLoop:
             running: (rows, 1), False where a row has ended and keeps its state; None where none has.
         """
         context, weights = self._context, None
-        beside = [self._fed]
         if isinstance(self._kind, AttentionBefore):
             context, weights = self._look(self._layers.hidden)
-            beside = [context]
-        elif context is not None:
-            beside = [context]
-        parts = [part for part in (inputs, *beside) if part is not None]
+            if self._gate is not None:
+                context = context * torch.sigmoid(self._gate(self._layers.hidden))
+        parts = [part for part in (inputs, context, self._fed) if part is not None]
         below = None if not parts else parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
         if isinstance(self._kind, AttentionBetween):
             context, weights = self._look(self._layers.first(below, running))
@@ -126,7 +130,7 @@ class DecoderLoop:
         if self._reads_now:
             # Inputs are read by a deep readout alone, which feeds nothing back and so has them here.
             features = self._read(context, outputs, outputs if inputs is None else inputs)
-        self._keep(features, weights, running)
+        self._keep(outputs if isinstance(self._kind, TopDown) else features, weights, running)
         if self._inputs is not None:
             self._features.append(features)
             if weights is not None:
@@ -158,8 +162,8 @@ class DecoderLoop:
         context, weights = self._attend(query.reshape(num_examples, -1, query.shape[-1]), coverage)
         return context.flatten(0, 1), weights.flatten(0, 1)
 
-    def _keep(self, features: Tensor, weights: Tensor | None, running: Tensor | None) -> None:
-        fed = features if self._fed is not None else None
+    def _keep(self, given_on: Tensor, weights: Tensor | None, running: Tensor | None) -> None:
+        fed = given_on if self._fed is not None else None
         coverage = None if self._coverage is None or weights is None else self._coverage + weights
         if running is not None:
             if fed is not None and self._fed is not None:

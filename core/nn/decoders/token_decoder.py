@@ -14,6 +14,7 @@ from core.nn.decoders.decoder_config import DecoderConfig
 from core.nn.decoders.decoder_loop import CarriedState
 from core.nn.decoders.loop_products import LoopEmbedding, LoopProducts, apply_linear
 from core.nn.decoders.tokens import check_tokens, new_embedding
+from core.nn.doubly_stochastic import doubly_stochastic_loss
 from core.nn.lengths import valid_steps
 from core.nn.losses import MeanOver, SummedLoss
 from core.nn.step_decoder import StepOutput
@@ -119,6 +120,7 @@ class TokenDecoder(nn.Module):
         weight: Float[Tensor, "rows"] | None = None,
         label_smoothing: float = 0.0,
         true_probability: float = 1.0,
+        doubly_stochastic: float = 0.0,
     ) -> SummedLoss:
         """Cross-entropy of the tokens after each step's, without ever holding all scores where tokens are all known.
 
@@ -131,27 +133,39 @@ class TokenDecoder(nn.Module):
             weight: per row, 1 for a real example and 0 for a filler; None where all are real.
             label_smoothing: share of the target that is spread over the vocabulary (`core.nn.token_losses`).
             true_probability: how often a step reads its token, as in `forward`.
+            doubly_stochastic: how much of `core.nn.doubly_stochastic` is added; needs attention.
 
         Raises:
             ValueError: see `forward`; also for a label that is not in the vocabulary, on CPU.
         """
         check_probability(true_probability)
+        if doubly_stochastic and self.decoder.attention is None:
+            raise ValueError(f"doubly_stochastic={doubly_stochastic} is about attention, and this decoder has none.")
         labels = check_tokens(labels, lengths, vocabulary=self.embedding)
         mask = valid_steps(lengths, tokens.shape[1])
         if true_probability < 1.0:
-            logits = self(tokens, lengths, state, true_probability=true_probability).logits
-            return cross_entropy(logits, labels, mask=mask, mean=mean, weight=weight, label_smoothing=label_smoothing)
-        tokens = check_tokens(tokens, lengths, vocabulary=self.embedding)
-        features = self.decoder(self._drop(self.embedding(tokens)), lengths, state).features
-        return linear_cross_entropy(
-            features,
-            labels,
-            output=self.output,
-            mask=mask,
-            mean=mean,
-            weight=weight,
-            label_smoothing=label_smoothing,
-        )
+            logits, attention, _ = self(tokens, lengths, state, true_probability=true_probability)
+            loss = cross_entropy(logits, labels, mask=mask, mean=mean, weight=weight, label_smoothing=label_smoothing)
+        else:
+            tokens = check_tokens(tokens, lengths, vocabulary=self.embedding)
+            features, attention, _ = self.decoder(self._drop(self.embedding(tokens)), lengths, state)
+            loss = linear_cross_entropy(
+                features,
+                labels,
+                output=self.output,
+                mask=mask,
+                mean=mean,
+                weight=weight,
+                label_smoothing=label_smoothing,
+            )
+        if not doubly_stochastic:
+            return loss
+        assert attention is not None, "checked above"
+        assert state.memory is not None, "checked by the decoder"
+        source = state.memory.mask
+        source = source.repeat_interleave(len(tokens) // len(source), dim=0)
+        penalty = doubly_stochastic_loss(attention, lengths, source_mask=source, mean=mean, weight=weight)
+        return SummedLoss(loss.sum + doubly_stochastic * penalty.sum, loss.count)
 
     def generate(
         self, first: Int[Tensor, "rows"], state: CarriedState, *, num_steps: int

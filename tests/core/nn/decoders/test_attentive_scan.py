@@ -32,11 +32,13 @@ CELLS: list[dict[str, Any]] = [
 
 
 def make(cell: dict[str, Any], score: AttentionConfig, *, readout: str) -> Decoder:
-    """Luong's decoder where `readout` is "fed", Bahdanau's elsewhere."""
+    """Luong's decoder where `readout` is "fed", Bahdanau's elsewhere, gated where it is "gated"."""
     config = DecoderConfig(
         recurrent=RecurrentConfig(hidden_size=4, **cell),
-        context=AttentionAfter(attention=score) if readout == "fed" else AttentionBefore(attention=score),
-        readout="attentional" if readout == "fed" else readout,  # type: ignore[arg-type]
+        context=AttentionAfter(attention=score)
+        if readout == "fed"
+        else AttentionBefore(attention=score, gated=readout == "gated"),
+        readout={"fed": "attentional", "gated": "deep"}.get(readout, readout),  # type: ignore[arg-type]
         readout_size=3 if readout == "fed" else None,
     )
     decoder = Decoder(config, input_size=3, source=SourceShape(output_size=4, summary_size=4))
@@ -50,6 +52,8 @@ def run(
     inputs, outputs, summary = (leaf.detach().requires_grad_() for leaf in leaves)
     decoder.zero_grad()
     state = decoder.start(Source(outputs, source_lengths, summary))
+    if len(inputs) != len(outputs):
+        state = state.select(torch.arange(len(outputs)).repeat_interleave(len(inputs) // len(outputs)))
     assert can_scan(decoder._parts(), inputs, lengths, state)
     with pytest.MonkeyPatch.context() as patch:
         if not scan:
@@ -73,8 +77,9 @@ def seeded() -> None:
 @given(
     cell=st.sampled_from(CELLS),
     score=st.sampled_from(SCORES),
-    readout=st.sampled_from(["state", "attentional", "deep", "fed"]),
+    readout=st.sampled_from(["state", "attentional", "deep", "gated", "fed"]),
     lengths=st.lists(st.integers(0, 5), min_size=1, max_size=5),
+    hypotheses=st.integers(1, 3),
     source=st.integers(1, 4),
     is_dense=st.booleans(),
     data=st.data(),
@@ -84,16 +89,19 @@ def test_it_is_the_loop_through_autograd(
     score: AttentionConfig,
     readout: str,
     lengths: list[int],
+    hypotheses: int,
     source: int,
     is_dense: bool,
     data: st.DataObject,
 ) -> None:
-    """Ragged targets, some of them empty, over ragged sources, some of them empty."""
+    """Ragged targets, some of them empty, over ragged sources, some of them empty, each with one target or several."""
     source_lengths = torch.tensor([data.draw(st.integers(0, source)) for _ in lengths])
     decoder = make(cell, score, readout=readout)
     rows = len(lengths)
-    leaves = [torch.randn(shape, dtype=torch.float64) for shape in ((rows, 5, 3), (rows, source, 4), (rows, 4))]
-    given_lengths = None if is_dense else torch.tensor(lengths)
+    targets = [data.draw(st.integers(0, 5)) for _ in range((hypotheses - 1) * rows)]
+    shapes = ((hypotheses * rows, 5, 3), (rows, source, 4), (rows, 4))
+    leaves = [torch.randn(shape, dtype=torch.float64) for shape in shapes]
+    given_lengths = None if is_dense else torch.tensor(lengths + targets)
     found, expected = (
         run(decoder, scan=scan, leaves=leaves, lengths=given_lengths, source_lengths=source_lengths)
         for scan in (True, False)
@@ -104,7 +112,7 @@ def test_it_is_the_loop_through_autograd(
 
 
 @pytest.mark.usefixtures("as_shipped")
-@pytest.mark.parametrize("readout", ["deep", "fed"])
+@pytest.mark.parametrize("readout", ["deep", "gated", "fed"])
 @pytest.mark.parametrize("score", SCORES, ids=lambda score: type(score).__name__)
 def test_gradients_are_those_of_differences(score: AttentionConfig, readout: str) -> None:
     decoder = make({"kind": "gru"}, score, readout=readout)
@@ -119,7 +127,7 @@ def test_gradients_are_those_of_differences(score: AttentionConfig, readout: str
     assert torch.autograd.gradcheck(features, leaves)
 
 
-@pytest.mark.parametrize("readout", ["state", "fed"])
+@pytest.mark.parametrize("readout", ["state", "gated", "fed"])
 def test_backward_may_run_twice(readout: str) -> None:
     decoder = make({"kind": "lstm"}, Additive(num_hidden=5), readout=readout)
     inputs = torch.randn(2, 3, 3, dtype=torch.float64, requires_grad=True)
@@ -130,7 +138,7 @@ def test_backward_may_run_twice(readout: str) -> None:
     torch.testing.assert_close(first, second, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("readout", ["state", "fed"])
+@pytest.mark.parametrize("readout", ["state", "gated", "fed"])
 def test_a_weight_that_is_written_over_before_backward_is_refused(readout: str) -> None:
     decoder = make({"kind": "lstm"}, Additive(num_hidden=5), readout=readout)
     inputs = torch.randn(2, 3, 3, dtype=torch.float64)
@@ -143,7 +151,7 @@ def test_a_weight_that_is_written_over_before_backward_is_refused(readout: str) 
         total.backward()
 
 
-@pytest.mark.parametrize("readout", ["state", "fed"])
+@pytest.mark.parametrize("readout", ["state", "gated", "fed"])
 def test_what_a_loop_has_kept_is_freed_with_its_outputs(readout: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the garbage collector, which would let a training's memory grow for a while."""
     decoder = make({"kind": "lstm"}, Dot(), readout=readout)
@@ -171,7 +179,7 @@ def test_what_a_loop_has_kept_is_freed_with_its_outputs(readout: str, monkeypatc
         gc.enable()
 
 
-@pytest.mark.parametrize("readout", ["state", "fed"])
+@pytest.mark.parametrize("readout", ["state", "gated", "fed"])
 def test_second_derivatives_are_refused(readout: str) -> None:
     decoder = make({"kind": "gru"}, Dot(), readout=readout)
     inputs = torch.randn(1, 2, 3, dtype=torch.float64, requires_grad=True)
