@@ -49,14 +49,14 @@ def test_the_order_of_the_source_is_nothing_to_it(network: BagOfWordsNetwork) ->
 def test_a_translation_ends_at_its_first_end_or_at_the_longest_length(network: BagOfWordsNetwork) -> None:
     batch = batch_of()
     with torch.no_grad():
-        network.output.bias[EOS] = 100.0
+        network.words.output.bias[EOS] = 100.0
     for min_length in (1, 4):
         config = BeamConfig(beam_size=1, max_length=9, min_length=min_length)
         found = network.translate(batch.source, batch.source_lengths, config=config)
         assert (found.lengths == min_length).all()
         assert found.finished.all()
     with torch.no_grad():
-        network.output.bias[EOS] = -100.0
+        network.words.output.bias[EOS] = -100.0
     # Longer than any translation of the training: the last place serves for all beyond.
     config = BeamConfig(beam_size=1, max_length=30, max_length_ratio=2.0, max_length_offset=6)
     found = network.translate(batch.source, batch.source_lengths, config=config)
@@ -67,7 +67,7 @@ def test_a_translation_ends_at_its_first_end_or_at_the_longest_length(network: B
 def test_the_unknown_word_is_chosen_only_where_it_is_replaced(network: BagOfWordsNetwork) -> None:
     batch = batch_of()
     with torch.no_grad():
-        network.output.bias[UNK] = 100.0
+        network.words.output.bias[UNK] = 100.0
     for allowed in (False, True):
         found = network.translate(batch.source, batch.source_lengths, config=GREEDY, allow_unknown=allowed)
         assert bool((found.tokens == UNK).any()) == allowed
