@@ -9,21 +9,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from apps.translation.module import TranslationModule
 from apps.translation.predict_files import (
-    STANDARD,
     HeatMaps,
     as_json,
     as_pharaoh,
     as_text,
     input_lines,
     paired_lines,
-    progress_bar,
-    writable,
 )
 from apps.translation.translator import LINES_AT_ONCE, Translator
+from core.training.prediction import STANDARD, progress_bar, usable_device, writable
 
 
 def predict(
@@ -95,7 +91,7 @@ def predict(
         {"output": output, "alignments": alignments, "heat_maps": heat_maps},
         overwrite=overwrite,
     )
-    module = TranslationModule.from_checkpoint(ckpt_path).to(_device(device))
+    module = TranslationModule.from_checkpoint(ckpt_path).to(usable_device(device))
     penalties = {"length_penalty": length_penalty, "coverage_penalty": coverage_penalty}
     limits = {"beam_size": beam_size, "no_repeat_ngram": no_repeat_ngram, "patience": patience}
     options = {**limits, "num_best": num_best if num_best > 1 else None}
@@ -135,7 +131,7 @@ def predict(
             found_of = translator.score(paired_lines(lines, targets, names=(input, target)))
         out = stack.enter_context(writable(output, "--output"))
         pairs = None if alignments is None else stack.enter_context(writable(alignments, "--alignments"))
-        bar = progress_bar(total) if progress and sys.stderr.isatty() and not is_typed else None
+        bar = progress_bar(total, unit="line") if progress and sys.stderr.isatty() and not is_typed else None
         number = 0
         for source, found in found_of:
             if is_json:
@@ -204,12 +200,3 @@ def _check_options(
     if target is not None:
         for name in [name for name, value in searches.items() if value is not None]:
             raise ValueError(f"--{name} does nothing with --target: nothing is searched. Leave it out.")
-
-
-def _device(name: str) -> torch.device:
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"--device {name} cannot be used here ({str(error).splitlines()[0]}).") from error
-    return device

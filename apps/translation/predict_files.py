@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import json
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from apps.translation.generation import Translation
+from core.training.prediction import STANDARD
 from data.line_stream import line_stream
 from data.text import Text
 
-STANDARD = "-"
 # A picture of more pieces than these has letters that nobody can read.
 _MOST_PIECES_DRAWN = 80
 
@@ -32,37 +30,6 @@ def input_lines(path: str, stack: contextlib.ExitStack) -> tuple[Iterator[str], 
     # The last line may lack its end.
     total += last != b"\n"
     return line_stream(stack.enter_context(Path(path).open("rb")), name=path), total
-
-
-@contextlib.contextmanager
-def writable(path: str, option: str) -> Iterator[IO[str]]:
-    """A file that has its name only when it is whole; standard output as it is."""
-    if path == STANDARD:
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            # Input is UTF-8 whatever the terminal's settings are, and so is output.
-            sys.stdout.reconfigure(encoding="utf-8", newline="\n")
-        try:
-            yield sys.stdout
-            sys.stdout.flush()
-        except BrokenPipeError:
-            # Whoever reads has seen enough, as `head` has; flushing once more at exit would be an error again.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise SystemExit(1) from None
-        return
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        file = temporary.open("w", encoding="utf-8", newline="\n")
-    except OSError as error:
-        raise ValueError(f"{option} {path} cannot be written ({error.strerror}). Choose another folder.") from error
-    try:
-        with file:
-            yield file
-        os.replace(temporary, target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def as_text(number: int, found: list[Translation], *, with_scores: bool) -> str:
@@ -94,13 +61,6 @@ def as_pharaoh(found: list[Translation]) -> str:
         return ""
     assert found[0].alignment is not None
     return " ".join(f"{source}-{target}" for source, target in found[0].alignment)
-
-
-def progress_bar(total: int | None) -> Any:
-    """Lines done, on standard error."""
-    from tqdm import tqdm
-
-    return tqdm(total=total, unit="line", file=sys.stderr, smoothing=0.1)
 
 
 def paired_lines(

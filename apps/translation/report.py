@@ -8,9 +8,10 @@ from pathlib import Path
 from apps.translation.baseline import BagOfWordsBaseline
 from apps.translation.metrics import bleu_by_length
 from apps.translation.module import TranslationModule
-from apps.translation.plots import plot_attention, plot_bleu_by_length, plot_learning_curves
+from apps.translation.plots import plot_attention, plot_bleu_by_length
 from apps.translation.translator import Translator
 from core.training.finished_run import FinishedRun, format_table, write_whole
+from core.training.learning_curves import Panel, plot_learning_curves
 from core.training.optimisation import OptimizerConfig
 from data.translation import TranslationData
 
@@ -18,6 +19,10 @@ SHOWN_METRICS = ("bleu_lc", "bleu_cased", "chrf", "exact_match", "loss")
 NAMES = {"ours": "recurrent network", "feed_forward": "feed-forward network"}
 LENGTH_EDGES = (5, 10, 15, 20, 25)  # words of the source
 NUM_HEAT_MAPS = 2
+CURVES: list[Panel] = [
+    ("loss, nats a token", ("train/loss", "val/loss")),
+    ("BLEU, lower-cased", ("val/bleu_lc",)),
+]
 TRANSLATIONS_FILE = "test_translations.jsonl"
 
 
@@ -67,7 +72,7 @@ def report(run: FinishedRun) -> None:
     ]
     if maps:
         plot_attention(maps, pictures / "attention.png", source_text=module.texts[0])
-    plot_learning_curves(folder, pictures / "learning_curves.png")
+    plot_learning_curves(folder, pictures / "learning_curves.png", panels=CURVES)
     print(f"Table, translations, pictures and checkpoints: {run.run_dir}")
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from core.nn.losses import SummedLoss
 from core.training.module_checkpoint import CheckpointedModule
 from core.training.non_finite import FiniteGuard, Search, locate_in_backward, locate_in_forward
-from core.training.optimisation import Constant, OptimizerConfig, ScheduleConfig
+from core.training.optimisation import Constant, OptimizerConfig, Part, ScheduleConfig
 from core.training.processes import gather_over_processes
 from core.training.running_sums import RunningSums
 from core.training.seeding import seed_step, seeded
@@ -121,15 +121,27 @@ class ApplicationModule(CheckpointedModule):
 
     def configure_optimizers(self) -> Any:
         """The configured optimiser with its schedule, stepped once an optimiser step."""
-        optimizer = self.optimizer.build(self.named_parameters())
         # Counted from the position and the plan, not from estimated_stepping_batches, which would make the loaders
         # before the position of a resumed run is known.
         num_steps, steps_an_epoch = self._planned_steps()
-        scheduler = torch.optim.lr_scheduler.LambdaLR(
-            optimizer,
-            lambda step: self.schedule.factor(step=step, num_steps=num_steps, steps_an_epoch=steps_an_epoch),
+        optimizer, factors = self.optimizer.build(
+            self.optimised_parts(num_steps=num_steps, steps_an_epoch=steps_an_epoch)
         )
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factors)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def optimised_parts(self, *, num_steps: int, steps_an_epoch: int) -> Sequence[Part]:
+        """The parameters in parts, each with what its learning rate is multiplied by; one part by default.
+
+        Args:
+            num_steps: optimiser steps of the run.
+            steps_an_epoch: of an epoch.
+        """
+
+        def factor(step: int) -> float:
+            return self.schedule.factor(step=step, num_steps=num_steps, steps_an_epoch=steps_an_epoch)
+
+        return [Part(list(self.named_parameters()), factor)]
 
     def _planned_steps(self) -> tuple[int, int]:
         plan = getattr(getattr(self.trainer, "datamodule", None), "plan", None)

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
 OptimizerName = Literal["adam", "adamw", "sgd"]
+
+
+class Part(NamedTuple):
+    """Parameters whose learning rate moves together."""
+
+    named_parameters: Sequence[tuple[str, nn.Parameter]]
+    factor: Callable[[int], float]
+    """Optimiser step -> factor on the optimiser's learning rate."""
 
 
 @dataclass(frozen=True)
@@ -39,16 +47,20 @@ class OptimizerConfig:
                 "little of what is meant. Set optimizer.name to adamw or weight_decay to 0."
             )
 
-    def build(self, named_parameters: Iterable[tuple[str, nn.Parameter]]) -> Optimizer:
-        """The optimiser over the parameters that require a gradient."""
-        trained = [(name, parameter) for name, parameter in named_parameters if parameter.requires_grad]
-        decayed = [parameter for _, parameter in trained if parameter.ndim > 1]
-        kept = [parameter for _, parameter in trained if parameter.ndim <= 1]
-        groups = [
-            {"params": decayed, "weight_decay": self.weight_decay},
-            {"params": kept, "weight_decay": 0.0},
-        ]
-        groups = [group for group in groups if group["params"]]
+    def build(self, parts: Sequence[Part]) -> tuple[Optimizer, list[Callable[[int], float]]]:
+        """The optimiser over the parameters that require a gradient, and the factor of each of its groups."""
+        groups, factors = [], []
+        for part in parts:
+            trained = [parameter for _, parameter in part.named_parameters if parameter.requires_grad]
+            decayed = [parameter for parameter in trained if parameter.ndim > 1]
+            kept = [parameter for parameter in trained if parameter.ndim <= 1]
+            for parameters, weight_decay in ((decayed, self.weight_decay), (kept, 0.0)):
+                if parameters:
+                    groups.append({"params": parameters, "weight_decay": weight_decay})
+                    factors.append(part.factor)
+        return self._over(groups), factors
+
+    def _over(self, groups: list[dict[str, Any]]) -> Optimizer:
         if self.name == "sgd":
             return torch.optim.SGD(groups, lr=self.lr, momentum=0.9, nesterov=True)
         # One fused call a step where the device has it, instead of one for each tensor.

@@ -9,7 +9,7 @@ import matplotlib.image
 import pytest
 
 from apps.translation.metrics import translation_metrics
-from apps.translation.plots import plot_bleu_by_length, plot_learning_curves, read_epochs
+from apps.translation.plots import plot_bleu_by_length
 from apps.translation.report import feed_forward_baseline, report
 from core.training.figures import COLOURS
 from core.training.finished_run import FinishedRun
@@ -89,30 +89,6 @@ def test_bars_are_as_high_as_the_bleu(tmp_path: Path) -> None:
     (first, low), (again, high) = pixels(10.0, 20.0), pixels(30.0, 60.0)
     assert abs(first - again) < 200
     assert high > 2.5 * low > 500
-
-
-def test_the_log_of_a_resumed_run_is_in_several_files(tmp_path: Path) -> None:
-    for version, rows in (
-        ("version_0", "0,6,2.5,,\n0,6,,10,2\n1,9,9.0,,\n"),
-        ("version_1", "1,13,1.5,,\n1,13,,20,1\n"),
-    ):
-        folder = tmp_path / "csv" / version
-        folder.mkdir(parents=True)
-        (folder / "metrics.csv").write_text(f"{HEADER}\n{rows}")
-    epochs = read_epochs(tmp_path)
-    assert [epochs[epoch]["train/loss"] for epoch in (0, 1)] == [2.5, 1.5]
-    assert [epochs[epoch]["val/bleu_lc"] for epoch in (0, 1)] == [10, 20]
-
-
-@pytest.mark.filterwarnings("error")
-def test_learning_curves_need_a_log_but_no_validation(tmp_path: Path) -> None:
-    path = tmp_path / "plots" / "curves.png"
-    assert not plot_learning_curves(tmp_path, path)
-    assert not path.exists()
-    (tmp_path / "csv").mkdir()
-    (tmp_path / "csv" / "metrics.csv").write_text("epoch,step,train/loss\n0,6,2.5\n")
-    assert plot_learning_curves(tmp_path, path)
-    assert colours_in(path) > 20
 
 
 def test_measured_and_reported_translations_are_the_same(folder: Path, make_module: MakeModule) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import pairwise
 
 import pytest
@@ -11,7 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from core.training.optimisation import Constant, Cosine, Exponential, InverseSquareRoot, OptimizerConfig, ScheduleConfig
+from core.training.optimisation import (
+    Constant,
+    Cosine,
+    Exponential,
+    InverseSquareRoot,
+    OptimizerConfig,
+    Part,
+    ScheduleConfig,
+)
 
 # A busy machine is no failure.
 patient = settings(deadline=None, max_examples=100)
@@ -104,10 +112,36 @@ class Network(nn.Module):
         self.frozen = nn.Linear(3, 3).requires_grad_(False)
 
 
+def built(config: OptimizerConfig, named: Iterable[tuple[str, nn.Parameter]]) -> torch.optim.Optimizer:
+    optimizer, _ = config.build([Part(list(named), lambda step: 1.0)])
+    return optimizer
+
+
+def test_each_part_has_a_rate_of_its_own() -> None:
+    """An encoder that is fine-tuned moves a tenth as fast, or not at all."""
+    network = Network()
+    parts = [
+        Part([(name, each) for name, each in network.named_parameters() if name.startswith("output") == chosen], factor)
+        for chosen, factor in ((False, lambda step: 1.0 / (step + 1)), (True, lambda step: 0.0))
+    ]
+    optimizer, factors = OptimizerConfig(name="adamw", lr=0.1, weight_decay=0.3).build(parts)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factors)
+    before = {name: each.detach().clone() for name, each in network.named_parameters()}
+    for _ in range(2):
+        for each in network.parameters():
+            each.grad = torch.ones_like(each) if each.requires_grad else None
+        optimizer.step()
+        scheduler.step()
+    assert {group["lr"] for group in optimizer.param_groups} == {0.1 / 3, 0.0}
+    moved = {name for name, each in network.named_parameters() if not torch.equal(each, before[name])}
+    frozen = {"output.weight", "output.bias", "frozen.weight", "frozen.bias"}
+    assert moved == set(before) - frozen
+
+
 @pytest.mark.parametrize("name", ["adamw", "sgd"])
 def test_biases_and_norms_do_not_decay_and_frozen_weights_are_left_out(name: str) -> None:
     network = Network()
-    optimizer = OptimizerConfig(name=name, lr=0.1, weight_decay=0.3).build(network.named_parameters())  # type: ignore[arg-type]
+    optimizer = built(OptimizerConfig(name=name, lr=0.1, weight_decay=0.3), network.named_parameters())  # type: ignore[arg-type]
     names = {id(parameter): key for key, parameter in network.named_parameters()}
     groups = {group["weight_decay"]: {names[id(p)] for p in group["params"]} for group in optimizer.param_groups}
     assert groups == {
@@ -122,7 +156,7 @@ def test_the_named_optimiser_takes_the_step_of_torchs_own(name: str, kind: str) 
     inputs, rate = torch.randn(7, 3), 0.05
     ours, theirs = nn.Linear(3, 2), nn.Linear(3, 2)
     theirs.load_state_dict(ours.state_dict())
-    optimizer = OptimizerConfig(name=name, lr=rate).build(ours.named_parameters())  # type: ignore[arg-type]
+    optimizer = built(OptimizerConfig(name=name, lr=rate), ours.named_parameters())  # type: ignore[arg-type]
     assert type(optimizer).__name__ == kind
     extra = {"momentum": 0.9, "nesterov": True} if kind == "SGD" else {"weight_decay": 0.0}
     reference = getattr(torch.optim, kind)(theirs.parameters(), lr=rate, **extra)
@@ -137,7 +171,7 @@ def test_the_named_optimiser_takes_the_step_of_torchs_own(name: str, kind: str) 
 
 def test_a_network_with_biases_alone_has_one_group() -> None:
     parameters = [("bias", nn.Parameter(torch.zeros(3)))]
-    assert len(OptimizerConfig(name="adamw", weight_decay=0.1).build(parameters).param_groups) == 1
+    assert len(built(OptimizerConfig(name="adamw", weight_decay=0.1), parameters).param_groups) == 1
 
 
 @pytest.mark.parametrize(
