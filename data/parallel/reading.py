@@ -116,7 +116,7 @@ class HuggingFace(CorpusConfig):
     def read(self, part: str, *, source: str, target: str, cache_dir: str | None = None) -> ParallelText:
         """Whatever `datasets` can load, as text."""
         split = _name_of(self, part)
-        splits = self._load(cache_dir)
+        splits = self.load_splits(cache_dir)
         if split not in splits:
             raise ValueError(
                 f"{self.name_or_folder} has no split {split!r}. There are: {', '.join(map(repr, splits))}. Name that of the "
@@ -130,7 +130,8 @@ class HuggingFace(CorpusConfig):
             named=None not in (self.source_column, self.target_column),
         )
 
-    def _load(self, cache_dir: str | None) -> Any:
+    def load_splits(self, cache_dir: str | None) -> Any:
+        """All splits as `datasets` gives them."""
         import datasets
 
         from data.panels.table import _quiet_datasets

@@ -13,8 +13,8 @@ from typing import Any, Literal
 from data.tokenisation.base import SPECIALS, UNK, Text, TextConfig
 from data.tokenisation.normalisation import COMPOSED, Normalisation
 
-Tokeniser = Literal["punctuation", "spaces", "basic_english"]
-TOKENISERS = ("punctuation", "spaces", "basic_english")
+Tokeniser = Literal["punctuation", "spaces", "unpunctuated", "basic_english"]
+TOKENISERS = ("punctuation", "spaces", "unpunctuated", "basic_english")
 # Says on which side a mark stood without a space, so that text comes back (the joiner of OpenNMT's tokeniser).
 JOINER = "\N{HALFWIDTH BLACK SQUARE}"
 
@@ -29,6 +29,7 @@ class Words(TextConfig):
     """How often a word must stand in the training text."""
     tokeniser: Tokeniser = "punctuation"
     """punctuation: marks are words of their own, and decoding puts them back where they were; spaces: words as they are;
+    unpunctuated: without the marks at either end of a word, and no word that is nothing else, as captions are compared;
     basic_english: torchtext's, which lower-cases and drops some marks, so that decoded text can only look like the original."""
     vectors: str | None = None
     """File of word vectors to begin with (a word and its numbers a line, as of GloVe and fastText); null = none."""
@@ -116,7 +117,12 @@ def _splitter(tokeniser: Tokeniser) -> Callable[[str], list[str]]:
     """What splits a word between white space into words of the vocabulary."""
     from torchtext.data.utils import get_tokenizer
 
-    named = {"punctuation": _punctuation_apart, "spaces": None, "basic_english": "basic_english"}
+    named = {
+        "punctuation": _punctuation_apart,
+        "spaces": None,
+        "unpunctuated": _unpunctuated,
+        "basic_english": "basic_english",
+    }
     split: Callable[[str], list[str]] = get_tokenizer(named[tokeniser])
     return split
 
@@ -135,6 +141,12 @@ def _punctuation_apart(word: str) -> list[str]:
             assert _is_mark(left[0])
             tokens[place] += JOINER
     return tokens
+
+
+def _unpunctuated(word: str) -> list[str]:
+    """A word without the marks before its first letter or digit and after its last; nothing where it has none."""
+    inner = [place for place, character in enumerate(word) if not _is_mark(character)]
+    return [word[inner[0] : inner[-1] + 1]] if inner else []
 
 
 def _is_mark(character: str) -> bool:

@@ -189,7 +189,10 @@ class TestNormalisation:
         (lambda: Words().build(["jedes Wort einmal"]), "None of the 3 different words .* min_frequency=2 times"),
         (lambda: Words(min_frequency=0), "min_frequency must be at least 1, got 0"),
         (lambda: Words(max_size=0), "max_size must be at least 1 word, or null for no limit, got 0"),
-        (lambda: Words(tokeniser="moses"), "tokeniser is 'moses'. Known: punctuation, spaces, basic_english"),  # type: ignore[arg-type]
+        (
+            lambda: Words(tokeniser="moses"),
+            "tokeniser is 'moses'. Known: punctuation, spaces, unpunctuated, basic_english",
+        ),  # type: ignore[arg-type]
         (lambda: TEXTS[0].decode([5, 5000]), "Token 5000 is outside the vocabulary, whose numbers run from 0 to"),
         (lambda: TEXTS[0].tokens([-1]), "Token -1 is outside"),
     ],

@@ -76,6 +76,22 @@ def test_punctuation_goes_back_to_where_it_was(words: list[str]) -> None:
         assert len(letters) == 1 or not any(unicodedata.category(letter)[0] in "PS" for letter in letters)
 
 
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("A man 's dog runs .", "A man s dog runs"),
+        ('"Two" boys, in t-shirts!', "Two boys in t-shirts"),
+        ("don't -- (stop) ...", "don't stop"),
+        (" & ! ", ""),
+        ("été: 3.5 km", "été 3.5 km"),
+    ],
+)
+def test_unpunctuated_words_have_no_mark_at_either_end(line: str, words: str) -> None:
+    """Captions are compared without marks, but a hyphen or an apostrophe inside a word is part of it."""
+    text = Words(min_frequency=1, tokeniser="unpunctuated").build([line, "another"])
+    assert text.decode(text.encode([line])[0]) == words
+
+
 def test_marks_are_words_of_their_own() -> None:
     text = Words(min_frequency=1).build(LINES)
     assert text.tokens(text.encode(["Ein Brett, mit (in pink)!"])[0]) == [

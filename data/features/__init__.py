@@ -1,0 +1,1 @@
+"""Files of features, and how they are built by one of many processes."""

@@ -1,0 +1,1 @@
+"""Pictures: reading them, listing them, and bringing them to the size that a network takes."""
