@@ -19,6 +19,7 @@ from core.nn.decoders.decoder_config import (
     DecoderConfig,
     FirstStateOnly,
     FixedContext,
+    TopDown,
 )
 from core.nn.decoders.token_decoder import TokenDecoder, TokenDecoderConfig
 from core.nn.pooling import PoolingKind, build_pooling
@@ -77,6 +78,8 @@ _CONTEXTS: list[ContextConfig] = [
     AttentionAfter(attention=MultiHead(num_heads=2, num_hidden=SIZE), input_feeding=False),
     AttentionBefore(attention=Additive(num_hidden=3, coverage=True)),
     AttentionBetween(attention=Dot()),
+    AttentionBefore(attention=Additive(num_hidden=3), gated=True),
+    TopDown(attention=General()),
 ]
 _SPECIAL = SpecialTokens(bos=1, eos=2, pad=0, forbidden=(3,))
 _SEARCHES: list[SearchConfig] = [

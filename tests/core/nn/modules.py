@@ -26,6 +26,7 @@ from core.nn.decoders.decoder_config import (
     DecoderConfig,
     FirstStateOnly,
     FixedContext,
+    TopDown,
 )
 from core.nn.decoders.decoder_loop import CarriedState
 from core.nn.decoders.token_decoder import TokenDecoder, TokenDecoderConfig
@@ -34,8 +35,10 @@ from core.nn.dropout import LockedDropout
 from core.nn.encoder_decoder import EncoderDecoder, RecurrentEncoder, TokenEncoder
 from core.nn.feed_forward import FeedForward, FeedForwardConfig
 from core.nn.lengths import valid_steps
+from core.nn.placewise import PlacewiseWords
 from core.nn.pooling import build_pooling
 from core.nn.recurrent import Recurrent, RecurrentConfig
+from core.nn.vision import ImageEncoder, ImageEncoderConfig
 
 BATCH_SIZE, NUM_STEPS, NUM_SOURCE, FEATURES, SIZE, VOCABULARY = 4, 5, 6, 3, 4, 11
 EMPTY_EVERY_SECOND = [5, 0, 3, 0]
@@ -103,6 +106,17 @@ class Spreads(nn.Module):
 
     def forward(self, inputs: Tensor, lengths: Tensor) -> Tensor:
         return self.network(inputs, lengths, num_steps=NUM_STEPS)
+
+
+class Describes(nn.Module):
+    """Words without recurrence, at a fixed number of places."""
+
+    def __init__(self, network: PlacewiseWords) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, described: Tensor) -> Tensor:
+        return self.network.output(self.network(described, torch.arange(NUM_STEPS, device=described.device)))
 
 
 def results(output: Any) -> list[Tensor]:
@@ -299,6 +313,8 @@ CONTEXTS: list[ContextConfig] = [
     AttentionAfter(attention=MultiHead(num_heads=2, num_hidden=SIZE), input_feeding=False),
     AttentionBefore(attention=Additive(num_hidden=3, coverage=True)),
     AttentionBetween(attention=Dot()),
+    AttentionBefore(attention=Additive(num_hidden=3), gated=True),
+    TopDown(attention=General()),
 ]
 
 CASES: list[Case] = [
@@ -343,6 +359,24 @@ CASES: list[Case] = [
             OneToMany(RecurrentConfig(kind="gru", hidden_size=SIZE), input_size=FEATURES, num_outputs=2)
         ),
         draw=lambda: {"inputs": torch.randn(BATCH_SIZE, FEATURES), "lengths": torch.tensor(EMPTY_EVERY_SECOND)},
+    ),
+    Case(
+        name="placewise words",
+        build=lambda: Describes(
+            PlacewiseWords(
+                FeedForwardConfig(hidden_sizes=[SIZE]),
+                input_size=FEATURES,
+                place_size=3,
+                num_places=NUM_STEPS - 1,
+                vocabulary_size=VOCABULARY,
+            )
+        ),
+        draw=lambda: {"described": torch.randn(BATCH_SIZE, FEATURES)},
+    ),
+    Case(
+        name="image encoder",
+        build=lambda: ImageEncoder(ImageEncoderConfig(backbone="small_cnn", weights=None, trainable="all")),
+        draw=lambda: {"images": torch.rand(BATCH_SIZE, 3, 16, 12)},
     ),
     _translation(),
     _forecast(),

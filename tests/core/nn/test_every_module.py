@@ -93,7 +93,12 @@ def test_on_the_meta_device_it_gives_shapes_and_precisions(case: Case) -> None:
 
 # Take any tensor, and give back what they were given: without weights there is nothing to fit.
 ANY_PRECISION = ("pooling last", "pooling mean", "pooling max", "pooling last in two directions", "locked dropout")
-BATCH_ALONE = ("feed-forward", "locked dropout")  # one input: as many examples as there are
+BATCH_ALONE = (
+    "feed-forward",
+    "locked dropout",
+    "placewise words",
+    "image encoder",
+)  # one input: as many examples as there are
 
 
 def wrong_inputs(case: Case, name: str, tensor: Tensor) -> dict[str, Tensor]:
@@ -132,7 +137,9 @@ def refusal(model: nn.Module, inputs: dict[str, Tensor]) -> Exception | None:
 EXPORTED = [
     case
     for case in CASES
-    if case.name.startswith(("attention", "pooling", "feed-forward", "locked dropout", "one to many", "encoder"))
+    if case.name.startswith(
+        ("attention", "pooling", "feed-forward", "locked dropout", "one to many", "encoder", "image encoder")
+    )
     or case.name in ("token decoder FirstStateOnly()", "vector decoder FixedContext()")
 ]
 
