@@ -87,6 +87,11 @@ class ApplicationModule(CheckpointedModule):
         """What else belongs into `metrics.json`, as plain data: how a metric was computed, say; nothing by default."""
         return {}
 
+    @property
+    def has_idle_weights(self) -> bool:
+        """Whether some steps train a part of the weights alone; False by default."""
+        return False
+
     # Building --------------------------------------------------------------------------------------------------------
 
     def build(self, preprocessing: Mapping[str, Any]) -> nn.Module:
@@ -107,7 +112,7 @@ class ApplicationModule(CheckpointedModule):
         Raises:
             ValueError: for a trainer setting under which a contract cannot hold.
         """
-        hold_to_contracts(self.trainer)
+        hold_to_contracts(self.trainer, has_idle_weights=self.has_idle_weights)
 
     def configure_model(self) -> None:
         """Build the network from the data's preprocessing; Lightning calls this in the precision of the run."""

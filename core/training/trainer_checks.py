@@ -28,8 +28,12 @@ SHARED_SETTINGS = (
 )
 
 
-def hold_to_contracts(pl_trainer: pl.Trainer) -> None:
+def hold_to_contracts(pl_trainer: pl.Trainer, *, has_idle_weights: bool = False) -> None:
     """Refuse what cannot hold; set what must.
+
+    Args:
+        pl_trainer: the trainer.
+        has_idle_weights: whether some steps train a part of the weights alone.
 
     Raises:
         ValueError: naming the setting and what to do instead.
@@ -62,7 +66,16 @@ def hold_to_contracts(pl_trainer: pl.Trainer) -> None:
         )
     if isinstance(trainer.strategy, DDPStrategy):
         # Nothing of ours keeps running statistics, and the synchronisation would hang uneven evaluation.
-        trainer.strategy._ddp_kwargs.setdefault("broadcast_buffers", False)
+        settings = trainer.strategy._ddp_kwargs
+        settings.setdefault("broadcast_buffers", False)
+        if has_idle_weights:
+            if settings.get("static_graph"):
+                raise ValueError(
+                    "trainer.strategy has static_graph: true, but not every step trains the same weights here: a part of them "
+                    "thaws later. Leave static_graph out."
+                )
+            # Processes would wait for gradients that nobody makes.
+            settings["find_unused_parameters"] = True
     trainer.strategy.checkpoint_io = SafeCheckpointIO()
 
 
