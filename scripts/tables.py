@@ -18,7 +18,14 @@ from typing import Any
 from benchmarks.notes.experiment import figure
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = ("README.md", "docs/forecasting.md", "docs/translation.md", "docs/benchmarks.md", "docs/notes.md")
+DOCUMENTS = (
+    "README.md",
+    "docs/forecasting.md",
+    "docs/translation.md",
+    "docs/captioning.md",
+    "docs/benchmarks.md",
+    "docs/notes.md",
+)
 START, END = "<!-- table: ", "<!-- end -->"
 
 
@@ -29,6 +36,8 @@ def _results(application: str, metrics: tuple[str, ...], *, digits: int) -> str:
     ]
     for path in sorted((ROOT / "results" / application).glob("*.json")):
         record = json.loads(path.read_text())
+        if "seeds" not in record:
+            continue  # about the metrics themselves
         ours = [_mean_and_spread(record["metrics"].get(metric), digits=digits) for metric in metrics]
         lines.append(f"| {path.stem} | **recurrent** | {' | '.join(ours)} | {len(record['seeds'])} |")
         for who, values in record["baselines"].items():
@@ -97,6 +106,7 @@ NOTES: dict[str, Callable[[dict[str, Any]], str]] = {"notes": _notes, "findings"
 TABLES: dict[str, Callable[[], str]] = {
     "forecasting": lambda: _results("forecasting", ("mse", "mae", "mase"), digits=4),
     "translation": lambda: _results("translation", ("bleu_lc", "bleu_cased", "chrf", "loss"), digits=2),
+    "captioning": lambda: _results("captioning", ("bleu4", "rouge_l", "cider_d", "loss"), digits=3),
     "benchmarks": _benchmarks,
 }
 

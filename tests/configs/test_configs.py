@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 import yaml
 
+from apps.captioning.__main__ import CAPTIONING
 from apps.forecasting.__main__ import FORECASTING
 from apps.translation.__main__ import TRANSLATION
 from core.training.cli import Application, ApplicationCLI
 
 ROOT = Path(__file__).resolve().parents[2]
-APPLICATIONS = {"forecasting": FORECASTING, "translation": TRANSLATION}
+APPLICATIONS = {"forecasting": FORECASTING, "translation": TRANSLATION, "captioning": CAPTIONING}
 CONFIGS = sorted((ROOT / "configs").glob("*/*.yaml"))
 
 
@@ -61,7 +62,12 @@ def test_sizes_say_their_unit(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "wrong", "right"), [("forecasting", "contxt", "context"), ("translation", "batch_sise", "batch_size")]
+    ("name", "wrong", "right"),
+    [
+        ("forecasting", "contxt", "context"),
+        ("translation", "batch_sise", "batch_size"),
+        ("captioning", "transfrm", "transform"),
+    ],
 )
 def test_every_key_of_a_yaml_is_a_key_of_the_command_line(name: str, wrong: str, right: str, tmp_path: Path) -> None:
     """What `fit` refuses in a YAML it names; nothing is dropped on the way."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from tests.contracts.applications.captioning import CAPTIONING
 from tests.contracts.applications.forecasting import FORECASTING
 from tests.contracts.applications.forecasting_stream import FORECASTING_STREAM
 from tests.contracts.applications.translation import TRANSLATION
 from tests.contracts.case import Case, Run
 
-CASES = (FORECASTING, FORECASTING_STREAM, TRANSLATION)
+CASES = (FORECASTING, FORECASTING_STREAM, TRANSLATION, CAPTIONING)
 
-__all__ = ["CASES", "FORECASTING", "FORECASTING_STREAM", "TRANSLATION", "Case", "Run"]
+__all__ = ["CAPTIONING", "CASES", "FORECASTING", "FORECASTING_STREAM", "TRANSLATION", "Case", "Run"]
