@@ -314,6 +314,8 @@ def main(application: Application, args: Sequence[str] | None = None) -> None:
     warnings.filterwarnings("ignore", message=".*broadcast_buffers.*deprecated")
     # A test needs no callback of the training.
     warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`, callbacks used")
+    # A frozen encoder is meant to be.
+    warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode at the start of training")
     # Each process logs sums over all of them already, or a share of its own that is meant to be its own.
     warnings.filterwarnings("ignore", message=".*recommended to use `self.log.*sync_dist=True")
     if any(argument.endswith("help") for argument in args[1:]):
