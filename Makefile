@@ -19,6 +19,7 @@ lint: $(INSTALLED)
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.recurrent
 	$(BIN)/python -m benchmarks.start_up
+	$(BIN)/python -m benchmarks.captioning
 	$(BIN)/python -m benchmarks.notes
 	$(BIN)/python -m scripts.tables
 

@@ -29,6 +29,7 @@ from core.training.module import ApplicationModule
 from core.training.optimisation import Constant, OptimizerConfig, Part, ScheduleConfig
 from core.training.plain import from_plain, to_plain
 from data.captioning import CaptionBatch, CaptioningData, FrozenEncoder
+from data.module import notify
 from data.text import Text, load_text
 
 GREEDY = BeamConfig(beam_size=1, max_length=50)
@@ -214,6 +215,12 @@ class CaptioningModule(ApplicationModule):
 
     def optimised_parts(self, *, num_steps: int, steps_an_epoch: int) -> Sequence[Part]:
         """The encoder has a learning rate of its own, in the stages that train it."""
+        reached, number = self.stages.num_reached(num_steps / steps_an_epoch), len(self.stages.stages)
+        if reached < number:
+            notify(
+                f"Of the {number} stages of model.stages this run reaches {reached}: together they take "
+                f"{self.stages.num_epochs} epochs. Raise trainer.max_epochs for the others."
+            )
         named = list(self.named_parameters())
         peak = self.optimizer.lr
 

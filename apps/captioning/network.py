@@ -64,7 +64,10 @@ class CaptioningNetwork(nn.Module, ABC):
     def encode(
         self, images: Shaped[Tensor, "batch 3 height width"], *, train: bool = False
     ) -> Float[Tensor, "batch regions features"]:
-        """What the encoder makes of images: what a feature cache holds, and all that is known of them afterwards.
+        """What the encoder makes of images, and all that is known of them afterwards.
+
+        Of an encoder that is never trained it is what a feature cache holds, rounded to float16: with the cache and without,
+        in training and in `predict`, an image has the same features.
 
         Args:
             images: uint8 RGB, or floating point from 0 to 1.
@@ -72,6 +75,8 @@ class CaptioningNetwork(nn.Module, ABC):
         """
         with torch.set_grad_enabled(train and torch.is_grad_enabled()):
             features: Tensor = self.encoder(images)
+        if self.encoder.config.trainable == "none":
+            features = features.half().to(features.dtype)
         return features
 
     @abstractmethod

@@ -70,6 +70,11 @@ class Stages:
         """Of all stages together."""
         return sum(stage.epochs for stage in self.stages)
 
+    def num_reached(self, num_epochs: float) -> int:
+        """How many stages a run of so many epochs comes to."""
+        begins = [sum(stage.epochs for stage in self.stages[:number]) for number in range(len(self.stages))]
+        return sum(begin < num_epochs for begin in begins)
+
     def rates(
         self, schedule: ScheduleConfig, *, step: int, num_steps: int, steps_an_epoch: int, peak: float
     ) -> tuple[float, float]:

@@ -23,6 +23,7 @@ THREE = Stages(
 def test_epochs_belong_to_the_stages_in_order_and_the_last_one_goes_on() -> None:
     assert [THREE.stages.index(THREE.at(epoch)) for epoch in range(9)] == [0, 0, 1, 1, 1, 2, 2, 2, 2]
     assert THREE.num_epochs == 6
+    assert [THREE.num_reached(epochs) for epochs in (0.5, 2, 2.1, 5, 6, 9)] == [1, 1, 2, 2, 3, 3]
     assert THREE.frozen_epochs == 2
     assert Stages([Stage(epochs=4)]).frozen_epochs is None
     assert Stages([Stage(epochs=4, encoder_lr=0.1)]).frozen_epochs == 0
