@@ -151,7 +151,7 @@ def step(sizes: Sizes) -> Case:
         def whole() -> dict[str, Tensor]:
             network.zero_grad(set_to_none=True)
             total = loss()
-            total.backward()
+            torch.autograd.backward(total)
             gradients = {name: each.grad for name, each in network.named_parameters() if each.grad is not None}
             return {"loss": total.detach(), **gradients}
 
