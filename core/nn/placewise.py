@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from core.nn.feed_forward import FeedForward, FeedForwardConfig
 from core.nn.lengths import valid_steps
 from core.nn.losses import MeanOver, SummedLoss
+from core.nn.recurrence.precision import check_like
 from core.nn.search import BeamConfig, Hypotheses, SpecialTokens
 from core.nn.token_losses import linear_cross_entropy
 
@@ -36,6 +37,7 @@ class PlacewiseWords(nn.Module):
         vocabulary_size: int,
     ) -> None:
         super().__init__()
+        self.input_size = input_size
         self.places = nn.Embedding(num_places, place_size)
         self.feed_forward = FeedForward(config, input_size=input_size + place_size, output_size=place_size)
         self.output = nn.Linear(place_size, vocabulary_size)
@@ -43,7 +45,16 @@ class PlacewiseWords(nn.Module):
     def forward(
         self, described: Float[Tensor, "rows features"], places: Int[Tensor, "places"]
     ) -> Float[Tensor, "rows places outputs"]:
-        """What the output layer reads at these places, counted from 0."""
+        """What the output layer reads at these places, counted from 0.
+
+        Raises:
+            ValueError: if a shape, dtype or device of what is described does not fit.
+        """
+        if described.ndim != 2 or described.shape[1] != self.input_size:
+            raise ValueError(
+                f"described must have shape (rows, {self.input_size}), one vector a row, got {tuple(described.shape)}."
+            )
+        check_like(described, name="described", like=self.output.weight)
         place = self.places(places.clamp(max=self.places.num_embeddings - 1))
         shape = (len(described), len(places), -1)
         joined = torch.cat([described.unsqueeze(1).expand(*shape), place.unsqueeze(0).expand(*shape)], dim=-1)

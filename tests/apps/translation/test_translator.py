@@ -174,7 +174,7 @@ def test_a_translation_is_worth_what_the_search_that_found_it_said(
     """Scored as given, some at a time: the same score, log-probability, alignment and attention."""
     module = make_module(variant)
     network, text = module.network, module.texts[1]
-    output = network.decoder.output if isinstance(network, RecurrentTranslationNetwork) else network.output
+    output = network.decoder.output if isinstance(network, RecurrentTranslationNetwork) else network.words.output
     with torch.no_grad():
         output.bias[EOS] += 8.0
     config = replace(BEAM, beam_size=3 if variant == "after" else 1, num_best=1, coverage_penalty=0.0)
