@@ -6,39 +6,18 @@ import io
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import jaxtyping
 import pytest
-import pytorch_lightning as pl
 import torch
 
 from apps.translation.module import TranslationModule
-from core.training.checkpointing import CheckpointConfig, RunCheckpoints
 from tests.contracts.applications.translation import TRANSLATION, write_corpus
+from tests.contracts.trained import trained
 
 MakeModule = Callable[..., TranslationModule]
 
 LINES = ["the red house", "", "now", "never the smallest horse reads", "  ", "the house sees"]
-
-
-def trained(folder: Path, **settings: Any) -> Path:
-    """A checkpoint of one step in float64."""
-    run = TRANSLATION.make(folder, **settings)
-    checkpoints = RunCheckpoints(folder / "checkpoints", config=CheckpointConfig())
-    trainer = pl.Trainer(
-        accelerator="cpu",
-        max_steps=1,
-        precision="64-true",
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        limit_val_batches=0,
-        default_root_dir=str(folder),
-        callbacks=[checkpoints],
-    )
-    trainer.fit(run.module, datamodule=run.data)
-    return checkpoints.last_path
 
 
 @pytest.fixture(scope="session")
@@ -71,19 +50,19 @@ def make_module(folder: Path) -> MakeModule:
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A network with attention."""
-    return trained(tmp_path_factory.mktemp("attention"), variant="after")
+    return trained(TRANSLATION, tmp_path_factory.mktemp("attention"), variant="after")
 
 
 @pytest.fixture(scope="session")
 def checkpoint_without_attention(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A network that reads one fixed context."""
-    return trained(tmp_path_factory.mktemp("fixed"), variant="fixed")
+    return trained(TRANSLATION, tmp_path_factory.mktemp("fixed"), variant="fixed")
 
 
 @pytest.fixture(scope="session")
 def bag_of_words(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The feed-forward network."""
-    return trained(tmp_path_factory.mktemp("bag_of_words"), variant="bag_of_words")
+    return trained(TRANSLATION, tmp_path_factory.mktemp("bag_of_words"), variant="bag_of_words")
 
 
 @pytest.fixture(scope="module")
