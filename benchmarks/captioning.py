@@ -223,7 +223,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Compare, time, write the results; 1 on a difference in values."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=7, help="timed runs of each side (default 7)")
-    parser.add_argument("--images", type=int, default=256, help="images of an epoch of captioning.cache (default 256)")
+    parser.add_argument("--images", type=int, default=128, help="images of an epoch of captioning.cache (default 128)")
     parser.add_argument("--only", nargs="*", default=[], metavar="CASE", help="run these cases and write nothing")
     parser.add_argument("--small", action="store_true", help="tiny sizes, to see that all runs; nothing is written")
     parser.add_argument("--output", type=Path, help="write the results to this file instead of benchmarks/results")
