@@ -1,6 +1,7 @@
 """Results on real data that anyone can make again: fits an experiment with several seeds and records what came out.
 
     python -m scripts.results forecasting etth1_96 --seeds 1 2 3
+    python -m scripts.results captioning flickr8k_scst --after flickr8k --seeds 1    # each from what the same seed learnt there
 
 writes results/<application>/<experiment>.json: command, commit, seeds, one value a seed of every metric, the baselines,
 duration, machine and versions. A seed whose run is complete is not run again; an interrupted one is resumed.
@@ -24,6 +25,7 @@ from typing import Any
 from core.training.finished_run import METRICS_FILE, write_whole
 
 ROOT = Path(__file__).resolve().parents[1]
+RESULT_FILE = "result.json"
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "datasets", "numpy")
 
 
@@ -32,6 +34,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m scripts.results", description=__doc__.splitlines()[0])
     parser.add_argument("application")
     parser.add_argument("experiment", help="name of a config of the application, without .yaml")
+    parser.add_argument(
+        "--after", metavar="EXPERIMENT", help="start from the best weights that each seed had in this one"
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--runs", type=Path, default=Path("runs/results"), help="folder of the runs themselves")
     arguments = parser.parse_args()
@@ -40,13 +45,24 @@ def main() -> None:
         known = sorted(path.stem for path in (ROOT / "configs" / arguments.application).glob("*.yaml"))
         parser.error(f"there is no {config}; known experiments: {', '.join(known) or 'none'}")
     commit = _commit()
+    folder = arguments.runs / arguments.application
     runs = []
     for seed in arguments.seeds:
-        folder = arguments.runs / arguments.application / arguments.experiment / f"seed{seed}"
-        runs.append(_run(arguments.application, config, seed=seed, folder=folder, commit=commit))
+        before = folder / arguments.after / f"seed{seed}" if arguments.after else None
+        runs.append(
+            _run(
+                arguments.application,
+                config,
+                seed=seed,
+                folder=folder / arguments.experiment / f"seed{seed}",
+                before=before,
+                commit=commit,
+            )
+        )
     record = {
         "command": f"python -m scripts.results {arguments.application} {arguments.experiment} "
-        f"--seeds {' '.join(map(str, arguments.seeds))}",
+        + (f"--after {arguments.after} " if arguments.after else "")
+        + f"--seeds {' '.join(map(str, arguments.seeds))}",
         "commit": sorted({run["commit"] for run in runs}),
         "seeds": arguments.seeds,
         "metrics": {name: [run["metrics"][name] for run in runs] for name in runs[0]["metrics"]},
@@ -71,18 +87,25 @@ def main() -> None:
     print(f"Wrote {path.relative_to(ROOT)}")
 
 
-def _run(application: str, config: Path, *, seed: int, folder: Path, commit: str) -> dict[str, Any]:
-    done = ROOT / folder / "result.json"
-    fingerprint = hashlib.sha256((ROOT / config).read_bytes()).hexdigest()
+def _run(
+    application: str, config: Path, *, seed: int, folder: Path, before: Path | None, commit: str
+) -> dict[str, Any]:
+    """Fit one seed, from fresh weights or the best ones of the run `before`, unless that is done already."""
+    done = ROOT / folder / RESULT_FILE
+    start_from = None if before is None else before / "checkpoints" / "best.ckpt"
+    fingerprint = _fingerprint(config, before)
     if done.is_file():
         found: dict[str, Any] = json.loads(done.read_text())
         if found["config"] != fingerprint:
-            sys.exit(f"{done} was made with another {config}. Remove {folder} to make it again.")
+            origin = f" or after another {before}" if before else ""
+            sys.exit(f"{done} was made with another {config}{origin}. Remove {folder} to make it again.")
         return found
     command = [sys.executable, "-m", f"apps.{application}", "fit", "-c", str(config)]
     command += ["--seed_everything", str(seed), "--run_dir", str(folder)]
     if (ROOT / folder / "checkpoints" / "last.ckpt").is_file():
         command += ["--ckpt_path", "last"]
+    elif start_from is not None:
+        command += ["--init_from", str(start_from)]
     start = time.monotonic()
     subprocess.run(command, cwd=ROOT, check=True)
     result: dict[str, Any] = json.loads((ROOT / folder / METRICS_FILE).read_text())
@@ -91,6 +114,18 @@ def _run(application: str, config: Path, *, seed: int, folder: Path, commit: str
     result |= {"duration_s": seconds, "commit": commit, "config": fingerprint}
     write_whole(done, json.dumps(result, indent=2) + "\n")
     return result
+
+
+def _fingerprint(config: Path, before: Path | None) -> str:
+    """Of what a run is made from: its config and, where it has one, the run that it starts from."""
+    digest = hashlib.sha256((ROOT / config).read_bytes())
+    if before is not None:
+        done = ROOT / before / RESULT_FILE
+        if not done.is_file():
+            sys.exit(f"There is no {done}: run that experiment first, with the same seed and --runs.")
+        made = json.loads(done.read_text())
+        digest.update(f"{made['config']} {made['commit']}".encode())
+    return digest.hexdigest()
 
 
 def _commit() -> str:
