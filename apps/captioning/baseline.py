@@ -66,6 +66,11 @@ class PooledNetwork(CaptioningNetwork):
         """No: every word stands for itself."""
         return False
 
+    @property
+    def vocabulary_weights(self) -> tuple[str, ...]:
+        """See the base class."""
+        return "words.output.weight", "words.output.bias"
+
     def forward(self, features: Float[Tensor, "batch regions features"]) -> Float[Tensor, "batch features"]:
         """The image as one vector: the mean over its regions."""
         return features.to(self.words.output.weight.dtype).mean(1)

@@ -28,6 +28,7 @@ from core.nn.token_losses import check_label_smoothing
 from core.training.module import ApplicationModule
 from core.training.optimisation import Constant, OptimizerConfig, Part, ScheduleConfig
 from core.training.plain import from_plain, to_plain
+from core.training.warm_start import check_taken_rows
 from data.captioning import CaptionBatch, CaptioningData, FrozenEncoder
 from data.module import notify
 from data.text import Text, load_text
@@ -150,8 +151,23 @@ class CaptioningModule(ApplicationModule):
         return self.network_config.build(CaptionShape.of(preprocessing), load_weights=load_weights)
 
     def configure_model(self) -> None:
-        """Build the network, and hand its encoder to the data where images need be encoded once only."""
+        """Build the network, and hand its encoder to the data where images need be encoded once only.
+
+        Raises:
+            ValueError: where weights were taken from a checkpoint whose vocabulary is another.
+        """
+        is_new = self.network is None
         super().configure_model()
+        if is_new and self._init_from is not None and self.trainer.state.fn == TrainerFn.FITTING:
+            assert self.network is not None
+            path, _ = self._init_from
+            check_taken_rows(
+                [name for name in self.network.vocabulary_weights if name in self.taken_weights],
+                path=path,
+                vocabulary="vocabulary of the captions",
+                theirs=CaptioningModule.from_checkpoint(path).text.pieces,
+                ours=self.text.pieces,
+            )
         data = getattr(self.trainer, "datamodule", None)
         if isinstance(data, CaptioningData):
             data.use_encoder(self._frozen_encoder(data.transform.shape))

@@ -61,6 +61,11 @@ class CaptioningNetwork(nn.Module, ABC):
     def has_search(self) -> bool:
         """Whether a word depends on those before it, so that there is something to search."""
 
+    @property
+    @abstractmethod
+    def vocabulary_weights(self) -> tuple[str, ...]:
+        """Names of the weights that have a row for each word of the vocabulary."""
+
     def encode(
         self, images: Shaped[Tensor, "batch 3 height width"], *, train: bool = False
     ) -> Float[Tensor, "batch regions features"]:
@@ -249,6 +254,11 @@ class RecurrentCaptioningNetwork(CaptioningNetwork):
     def has_search(self) -> bool:
         """See the base class."""
         return True
+
+    @property
+    def vocabulary_weights(self) -> tuple[str, ...]:
+        """See the base class."""
+        return "decoder.embedding.weight", "decoder.output.weight", "decoder.output.bias"
 
     def start(self, features: Float[Tensor, "batch regions features"]) -> CarriedState:
         """The decoder's state before its first word: what a search begins with."""

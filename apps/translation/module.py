@@ -26,6 +26,7 @@ from core.nn.token_losses import check_label_smoothing
 from core.training.module import ApplicationModule
 from core.training.optimisation import Constant, OptimizerConfig, ScheduleConfig
 from core.training.plain import from_plain, to_plain
+from core.training.warm_start import check_taken_rows
 from data.text import Text, load_text
 from data.translation import TranslationBatch, TranslationData
 
@@ -111,19 +112,15 @@ class TranslationModule(ApplicationModule):
             self._take_word_vectors()
 
     def _check_taken_vocabulary(self) -> None:
-        """Refuse rows of one vocabulary under the numbers of another: where shapes agree by chance nothing else would."""
         if self._init_from is None or self.network is None:
             return
         path, _ = self._init_from
         stored = TranslationModule.from_checkpoint(path).texts
         for side, theirs, ours in zip(("source", "target"), stored, self.texts, strict=True):
             taken = [name for name in self.network.vocabulary_weights(side) if name in self.taken_weights]
-            if taken and theirs.pieces != ours.pieces:
-                raise ValueError(
-                    f"--init_skip keeps {', '.join(taken)} of {path}, but the vocabulary of the {side} is another here: "
-                    "their rows belong to other pieces. Skip them too, or skip nothing, and the checkpoint's vocabulary is "
-                    "kept."
-                )
+            check_taken_rows(
+                taken, path=path, vocabulary=f"vocabulary of the {side}", theirs=theirs.pieces, ours=ours.pieces
+            )
 
     def _take_word_vectors(self) -> None:
         data = getattr(self.trainer, "datamodule", None)

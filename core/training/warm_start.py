@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -56,6 +56,28 @@ def initialise_from(network: nn.Module, path: str | Path, *, application: str, s
         )
     network.load_state_dict({name: fresh[name] if name in skipped else stored[name] for name in fresh})
     return skipped
+
+
+def check_taken_rows(
+    names: Collection[str], *, path: str | Path, vocabulary: str, theirs: Sequence[str], ours: Sequence[str]
+) -> None:
+    """Refuse rows of one vocabulary under the numbers of another: where shapes agree by chance nothing else would.
+
+    Args:
+        names: weights that came from the checkpoint and have a row for each piece of the vocabulary.
+        path: the checkpoint.
+        vocabulary: which one, for the message.
+        theirs: pieces of the checkpoint, in the order of their numbers.
+        ours: pieces of this run.
+
+    Raises:
+        ValueError: where there are such weights, and the pieces differ.
+    """
+    if names and list(theirs) != list(ours):
+        raise ValueError(
+            f"--init_skip keeps {', '.join(names)} of {path}, but the {vocabulary} is another here: their rows belong to "
+            "other pieces. Skip them too, or skip nothing, and the checkpoint's vocabulary is kept."
+        )
 
 
 def _names(state: dict[str, Tensor]) -> str:
