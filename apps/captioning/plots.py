@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
@@ -15,6 +15,11 @@ from apps.captioning.captioner import Caption
 from core.training.figures import INK, MUTED, NAIVE, OURS, new_figure, save_figure, set_title
 
 _COLUMNS = 6
+_PANEL_WIDTH = 2.7
+"""Of an image on the contact sheet, in inches."""
+_LINE = 0.145
+"""Height of a line of text there, in inches."""
+_AT_TOP: dict[str, Any] = {"xycoords": "axes fraction", "va": "top", "ha": "left", "in_layout": False}
 _LIGHT = np.array([1.0, 0.75, 0.2], np.float32)
 
 
@@ -37,38 +42,52 @@ def plot_contact_sheet(shown: Sequence[Described], path: Path, *, title: str, co
         title: its title.
         columns: images a row.
     """
-    rows = -(-len(shown) // columns)
-    figure, axes = new_figure(rows, columns, width=2.9 * columns, height=3.7 * rows)
+    rows = [list(shown[start : start + columns]) for start in range(0, len(shown), columns)]
+    heights = []
+    for row in rows:
+        tallest = max(one.image.shape[1] / one.image.shape[2] for one in row)
+        heights += [_PANEL_WIDTH * min(tallest, 1.25), max(_texts(one)[2] for one in row)]
+    figure, axes = new_figure(
+        2 * len(rows),
+        columns,
+        width=(_PANEL_WIDTH + 0.1) * columns,
+        height=sum(heights) + 0.04 * len(heights) + 0.4,
+        height_ratios=heights,
+    )
     for axis in axes.flat:
         axis.axis("off")
-    for axis, one in zip(axes.flat, shown, strict=False):
-        axis.imshow(one.image.permute(1, 2, 0).numpy())
-        wrong = one.is_true is False
-        axis.text(
-            0.0,
-            -0.04,
-            _wrapped(one.generated, 34),
-            transform=axis.transAxes,
-            va="top",
-            fontsize=8.5,
-            fontweight="bold",
-            color=NAIVE if wrong else OURS,
-        )
-        lines = _wrapped(one.generated, 34).count("\n") + 1
-        references = "\n".join(_wrapped(reference, 40, lines=2) for reference in one.references[:2])
-        axis.text(
-            0.0,
-            -0.08 - 0.075 * lines,
-            references,
-            transform=axis.transAxes,
-            va="top",
-            fontsize=7.5,
-            color=MUTED,
-        )
+    for number, row in enumerate(rows):
+        for axis, below, one in zip(axes[2 * number], axes[2 * number + 1], row, strict=False):
+            axis.imshow(one.image.permute(1, 2, 0).numpy())
+            axis.set_anchor("SW")
+            generated, references, _ = _texts(one)
+            colour = NAIVE if one.is_true is False else OURS
+            below.annotate(generated, (0.0, 1.0), fontsize=8.5, fontweight="bold", color=colour, **_AT_TOP)
+            drop = -72 * _LINE * _num_lines(generated)
+            below.annotate(
+                references,
+                (0.0, 1.0),
+                xytext=(0, drop),
+                textcoords="offset points",
+                fontsize=7.5,
+                color=MUTED,
+                **_AT_TOP,
+            )
     set_title(figure, title)
-    # Captions are as long as they are; the layout does not see text below an axis.
-    figure.get_layout_engine().set(h_pad=0.36)
+    # Text keeps its own axes here; a caption wider than its image would otherwise squeeze all images.
+    figure.get_layout_engine().set(h_pad=0.02, w_pad=0.05, hspace=0, wspace=0)
     save_figure(figure, path)
+
+
+def _texts(one: Described) -> tuple[str, str, float]:
+    """The generated caption, two references, and the height of both together in inches."""
+    generated = _wrapped(one.generated, 36)
+    references = "\n".join(_wrapped(reference, 42, lines=2) for reference in one.references[:2])
+    return generated, references, _LINE * (_num_lines(generated) + _num_lines(references)) + 0.1
+
+
+def _num_lines(text: str) -> int:
+    return text.count("\n") + 1
 
 
 def _wrapped(text: str, width: int, *, lines: int = 3) -> str:
