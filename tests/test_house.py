@@ -68,7 +68,7 @@ def test_heavy_imports_happen_where_they_are_used(path: Path) -> None:
     assert not HEAVY & {module.split(".")[0] for module in _imports(path, at_top=True)}
 
 
-@pytest.mark.parametrize("path", FILES, ids=_name)
+@pytest.mark.parametrize("path", [*FILES, *sorted((ROOT / "tests").rglob("*.py"))], ids=_name)
 def test_a_file_has_one_subject(path: Path) -> None:
     limit = 30 if path.name == "__main__.py" else 400
     num_lines = len(path.read_text(encoding="utf-8").splitlines())
