@@ -53,6 +53,16 @@ DEMOS = (
             ("plots/learning_curves.png", "Loss and BLEU of generated translations, epoch by epoch."),
         ),
     ),
+    Demo(
+        "captioning",
+        "Captioning: pictures of shapes, half of them of combinations that training never saw",
+        ("true", "bleu4", "cider_d", "loss"),
+        (
+            ("plots/contact_sheet.png", "Test pictures: what the network says (orange: not true), and two references."),
+            ("plots/attention_1.png", "Where the network looked for each word."),
+            ("plots/learning_curves.png", "Loss and CIDEr-D of generated captions, epoch by epoch."),
+        ),
+    ),
 )
 
 

@@ -63,6 +63,9 @@ def train_baseline(
     settings["callbacks"] = [*(settings.get("callbacks") or []), checkpoints]
     if config.max_epochs is not None:
         settings["max_epochs"] = config.max_epochs
+        every = settings.get("check_val_every_n_epoch")
+        if every is not None:  # shorter than the run, it is measured once at least
+            settings["check_val_every_n_epoch"] = min(every, config.max_epochs)
     trainer = pl.Trainer(**settings)
     data.start_at(0, 0)  # type: ignore[attr-defined]  # the run itself may have been resumed
     resume = str(checkpoints.last_path) if checkpoints.last_path.is_file() else None

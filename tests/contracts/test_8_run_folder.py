@@ -98,6 +98,14 @@ def test_a_run_without_a_validation_is_tested_and_says_so(
     assert "feed_forward" in written["baselines"]
 
 
+def test_a_baseline_shorter_than_the_run_is_validated_too(fit: Callable[..., None], tmp_path: Path) -> None:
+    fit(
+        tmp_path / "run", "--trainer.max_epochs", "2", "--trainer.check_val_every_n_epoch", "2",
+        "--baseline.enabled", "true", "--baseline.max_epochs", "1",
+    )  # fmt: skip
+    assert (tmp_path / "run" / "baseline" / "checkpoints" / "best.ckpt").is_file()
+
+
 def test_an_empty_test_publishes_nothing(
     fit: Callable[..., None], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
