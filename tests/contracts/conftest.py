@@ -14,6 +14,7 @@ import pytest
 import pytorch_lightning as pl
 
 from core.training.checkpointing import CheckpointConfig, RunCheckpoints
+from core.training.cli import main
 from tests.contracts.case import Case, Run
 from tests.contracts.cases import CASES
 
@@ -67,6 +68,16 @@ def train(tmp_path: Path) -> Callable[..., RunCheckpoints]:
         return checkpoints
 
     return _train
+
+
+@pytest.fixture
+def here() -> Callable[..., None]:
+    """Run `apps.<application>` in this process: as good as `command` for what needs one process, and started already."""
+
+    def _here(case: Case, *args: str) -> None:
+        main(case.entry, list(args))
+
+    return _here
 
 
 @pytest.fixture

@@ -96,7 +96,9 @@ def test_half_precision_that_overflows_is_refused(case: Case, tmp_path: Path) ->
 
 
 @pytest.mark.processes
-def test_two_processes_take_the_steps_of_one(case: Case, command: Callable[..., Any], tmp_path: Path) -> None:
+def test_two_processes_take_the_steps_of_one(
+    case: Case, command: Callable[..., Any], here: Callable[..., None], tmp_path: Path
+) -> None:
     """1 x 26, 4 accumulated pieces, 2 processes, and 2 processes x 2 pieces: the same weights to 1e-6 in float64."""
     config = tmp_path / "run.yaml"
     config.write_text(case.config(tmp_path))
@@ -108,7 +110,8 @@ def test_two_processes_take_the_steps_of_one(case: Case, command: Callable[..., 
     }
     states, metrics = {}, {}
     for name, settings in cuts.items():
-        command(case, "fit", "-c", str(config), "--run_dir", str(tmp_path / name), *settings)
+        run = command if "ddp" in settings else here
+        run(case, "fit", "-c", str(config), "--run_dir", str(tmp_path / name), *settings)
         states[name] = read_checkpoint(tmp_path / name / "checkpoints" / "last.ckpt")
         metrics[name] = (tmp_path / name / "metrics.json").read_text()
     for name in ("accumulated", "two", "both"):
@@ -120,13 +123,15 @@ def test_two_processes_take_the_steps_of_one(case: Case, command: Callable[..., 
 
 
 @pytest.mark.processes
-def test_two_processes_measure_what_one_does(case: Case, command: Callable[..., Any], tmp_path: Path) -> None:
+def test_two_processes_measure_what_one_does(
+    case: Case, command: Callable[..., Any], here: Callable[..., None], tmp_path: Path
+) -> None:
     """Contract 7: every test example counts once, also where the last batch leaves a process without one."""
     import json
 
     config = tmp_path / "run.yaml"
     config.write_text(case.config(tmp_path))
-    command(case, "fit", "-c", str(config), "--run_dir", str(tmp_path / "run"), "--trainer.max_epochs", "1")
+    here(case, "fit", "-c", str(config), "--run_dir", str(tmp_path / "run"), "--trainer.max_epochs", "1")
     one = json.loads((tmp_path / "run" / "metrics.json").read_text())["metrics"]
     rows = None if case.rows_file is None else (tmp_path / "run" / case.rows_file).read_text()
     command(
