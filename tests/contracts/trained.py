@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,13 @@ from core.training.checkpointing import CheckpointConfig, RunCheckpoints
 from tests.contracts.case import Case
 
 
-def trained(case: Case, folder: Path, **settings: Any) -> Path:
-    """A checkpoint of one step in float64."""
+def trained(
+    case: Case, folder: Path, *, init_from: Path | None = None, skip: Sequence[str] = (), **settings: Any
+) -> Path:
+    """A checkpoint of one step in float64, from fresh weights or those of another checkpoint but for `skip`."""
     run = case.make(folder, **settings)
+    if init_from is not None:
+        run.module.init_from(init_from, skip=skip)
     checkpoints = RunCheckpoints(folder / "checkpoints", config=CheckpointConfig())
     trainer = pl.Trainer(
         accelerator="cpu",
