@@ -12,9 +12,9 @@ _LAYERS = ((24, 5, 2), (48, 3, 2), (96, 3, 2), (96, 3, 1))
 class SmallCNN(nn.Module):
     """Three convolutions of stride 2 and one of stride 1, each with SiLU; 64 x 64 pixels give 8 x 8 x 96.
 
-    SiLU, x sigmoid(x) (Hendrycks & Gimpel, arXiv:1606.08415; Elfwing et al., Neural Networks 107, 2018), learns shapes in far
-    fewer steps than ReLU here. Nothing is normalised in between: a scale taken over the image would let what a small object
-    gives depend on how much else there is, and four layers with He's initial weights train without.
+    With SiLU, x sigmoid(x) (Hendrycks & Gimpel, arXiv:1606.08415; Elfwing et al., Neural Networks 107, 2018), it learned the
+    shapes of `demo/scenes` in fewer steps than with ReLU. Nothing is normalised in between: a scale taken over the image would
+    let what a small object gives depend on how much else there is, and four layers with He's initial weights train without.
     """
 
     def __init__(self) -> None:
