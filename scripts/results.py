@@ -40,10 +40,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--runs", type=Path, default=Path("runs/results"), help="folder of the runs themselves")
     arguments = parser.parse_args()
-    config = Path("configs") / arguments.application / f"{arguments.experiment}.yaml"
-    if not (ROOT / config).is_file():
-        known = sorted(path.stem for path in (ROOT / "configs" / arguments.application).glob("*.yaml"))
-        parser.error(f"there is no {config}; known experiments: {', '.join(known) or 'none'}")
+    configs = Path("configs") / arguments.application
+    for experiment in filter(None, (arguments.experiment, arguments.after)):
+        if not (ROOT / configs / f"{experiment}.yaml").is_file():
+            known = ", ".join(sorted(path.stem for path in (ROOT / configs).glob("*.yaml")))
+            parser.error(f"there is no {configs / experiment}.yaml; known experiments: {known or 'none'}")
+    config = configs / f"{arguments.experiment}.yaml"
     commit = _commit()
     folder = arguments.runs / arguments.application
     runs = []

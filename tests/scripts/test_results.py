@@ -108,6 +108,7 @@ def test_a_follow_up_of_another_first_run_is_made_again(commands: Commands, monk
 def test_unknown_experiments_are_told(
     commands: Commands, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit):
-        record("third", monkeypatch=monkeypatch)
-    assert "known experiments: first, second" in capsys.readouterr().err
+    for arguments in (["third"], ["first", "--after", "third"]):
+        with pytest.raises(SystemExit):
+            record(*arguments, monkeypatch=monkeypatch)
+        assert "no configs/captioning/third.yaml; known experiments: first, second" in capsys.readouterr().err
