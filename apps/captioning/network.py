@@ -312,7 +312,7 @@ class RecurrentCaptioningNetwork(CaptioningNetwork):
         *,
         weight: Float[Tensor, "rows"],
     ) -> Float[Tensor, ""]:
-        """-sum of the samples' log-probabilities, each times its weight: what policy gradients descend.
+        """-sum of the log-probabilities with which captions were drawn, each times its weight: what policy gradients descend.
 
         Args:
             features: what `encode` gave.
@@ -328,6 +328,8 @@ class RecurrentCaptioningNetwork(CaptioningNetwork):
             labels=labels,
             mean="token",
             weight=weight,
+            # Drawn from the other words alone. Were these in the sum, nothing would keep them from having nearly all of it.
+            impossible=SPECIAL.never_generated,
         ).sum
 
     def caption(

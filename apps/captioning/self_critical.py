@@ -5,8 +5,8 @@ references) and b a baseline that does not depend on it: the reward of the greed
 Sequence Training for Image Captioning", CVPR 2017, eq. 7), or the mean reward of the image's other draws (Luo, "A Better
 Variant of Self-Critical Sequence Training", arXiv:2003.09971).
 
-Captions are drawn and scored without dropout, so that the distribution that is drawn from is the one whose gradient is
-taken, but for the share of the words that are never drawn (the unknown word). A draw is a function of seed, epoch and image.
+Captions are drawn and scored without dropout and among the words that may be drawn, so that the distribution that is drawn
+from is the one whose gradient is taken. A draw is a function of seed, epoch and image.
 """
 
 from __future__ import annotations

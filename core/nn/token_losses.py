@@ -5,6 +5,7 @@ into gradients where they lie, and given up: memory does not grow with the numbe
 made for the padding.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -30,6 +31,7 @@ def linear_cross_entropy(
     mean: MeanOver,
     weight: Float[Tensor, "rows"] | None = None,
     label_smoothing: float = 0.0,
+    impossible: Sequence[int] = (),
 ) -> SummedLoss:
     """Cross-entropy of the scores `output(features)`, which are never held as a whole. First derivatives only.
 
@@ -44,11 +46,17 @@ def linear_cross_entropy(
         mean: which mean `sum / count` is (`core.nn.losses.summed_loss`).
         weight: per row, 1 for a real example and 0 for a filler; None where all are real.
         label_smoothing: share of the target that is spread over the vocabulary, in [0, 1).
+        impossible: words of probability 0, among which the others share theirs; no label is one of them.
 
     Raises:
-        ValueError: if shapes do not fit, or label_smoothing is out of range.
+        ValueError: if shapes do not fit, label_smoothing is out of range, or it would spread a target over `impossible` words.
     """
     check_label_smoothing(label_smoothing)
+    if impossible and label_smoothing:
+        raise ValueError(
+            f"label_smoothing={label_smoothing} gives every word a share of the target, but the words {list(impossible)} "
+            "are impossible. Set one of the two to nothing."
+        )
     if features.shape[:2] != labels.shape or mask.shape != labels.shape:
         raise ValueError(
             "features, labels and mask must have the same rows and steps, got shapes "
@@ -65,8 +73,13 @@ def linear_cross_entropy(
         if mean == "sequence":
             per_row = per_row / mask.sum(1).clamp(min=1)
         shares = per_row.unsqueeze(1).expand_as(mask)[mask]
+    bias: Tensor | None = output.bias
+    if impossible:
+        # exp(-inf) is an exact 0, in the softmax as in its gradient.
+        bias = output.weight.new_zeros(len(output.weight)) if bias is None else bias
+        bias = bias.index_fill(0, torch.tensor(impossible, device=bias.device), -torch.inf)
     total: Tensor = _LinearCrossEntropy.apply(
-        features[mask], output.weight, output.bias, labels[mask], shares, label_smoothing
+        features[mask], output.weight, bias, labels[mask], shares, label_smoothing
     )
     return SummedLoss(total, count)
 

@@ -1,5 +1,6 @@
 """A recurrent decoder of tokens: embedding, decoder, a score for every word of the vocabulary (notes N10, N15, N16)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
@@ -121,6 +122,7 @@ class TokenDecoder(nn.Module):
         label_smoothing: float = 0.0,
         true_probability: float = 1.0,
         doubly_stochastic: float = 0.0,
+        impossible: Sequence[int] = (),
     ) -> SummedLoss:
         """Cross-entropy of the tokens after each step's, without ever holding all scores where tokens are all known.
 
@@ -134,11 +136,14 @@ class TokenDecoder(nn.Module):
             label_smoothing: share of the target that is spread over the vocabulary (`core.nn.token_losses`).
             true_probability: how often a step reads its token, as in `forward`.
             doubly_stochastic: how much of `core.nn.doubly_stochastic` is added; needs attention.
+            impossible: tokens of probability 0, as those that a search never gives (`core.nn.token_losses`).
 
         Raises:
             ValueError: see `forward`; also for a label that is not in the vocabulary, on CPU.
         """
         check_probability(true_probability)
+        if impossible and true_probability < 1.0:
+            raise ValueError(f"impossible={list(impossible)} needs true_probability=1, got {true_probability}.")
         if doubly_stochastic and self.decoder.attention is None:
             raise ValueError(f"doubly_stochastic={doubly_stochastic} is about attention, and this decoder has none.")
         labels = check_tokens(labels, lengths, vocabulary=self.embedding)
@@ -157,6 +162,7 @@ class TokenDecoder(nn.Module):
                 mean=mean,
                 weight=weight,
                 label_smoothing=label_smoothing,
+                impossible=impossible,
             )
         if not doubly_stochastic:
             return loss

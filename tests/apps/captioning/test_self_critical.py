@@ -38,9 +38,6 @@ def network_of(*, dropout: float = 0.0) -> RecurrentCaptioningNetwork:
     )
     network = config.build(SHAPE, load_weights=True).double()
     assert isinstance(network, RecurrentCaptioningNetwork)
-    with torch.no_grad():
-        # Never drawn, so that the draws are those of the network's own distribution.
-        network.decoder.output.bias[[PAD, BOS, UNK]] = -40.0
     return network
 
 
@@ -55,7 +52,7 @@ def share_of_a(rows: Sequence[int], captions: Sequence[Sequence[int]]) -> np.nda
 
 
 def expected_reward(network: RecurrentCaptioningNetwork, features: Tensor, *, max_length: int) -> Tensor:
-    """Over all captions there can be, by their probabilities."""
+    """Over all captions there can be, by their probabilities; what is never drawn has none."""
     captions = [[*words, EOS] for size in range(max_length) for words in product((A, B), repeat=size)] + [
         list(words) for words in product((A, B), repeat=max_length)
     ]
@@ -64,11 +61,10 @@ def expected_reward(network: RecurrentCaptioningNetwork, features: Tensor, *, ma
         rewards = torch.from_numpy(share_of_a([row] * len(captions), captions))
         for caption, reward in zip(captions, rewards, strict=True):
             labels = torch.tensor([caption])
-            tokens = torch.tensor([[BOS, *caption[:-1]]])
-            lengths = torch.tensor([len(caption)])
-            state = network.start(features[row : row + 1])
-            loss = network.decoder.loss(tokens, lengths, state, labels=labels, mean="token")
-            total = total + reward * torch.exp(-loss.sum)
+            scores = network(features[row : row + 1], torch.tensor([[BOS, *caption[:-1]]]))
+            scores = scores.index_fill(-1, torch.tensor([PAD, BOS, UNK]), -torch.inf)
+            chosen = scores.log_softmax(-1).gather(-1, labels.unsqueeze(-1))
+            total = total + reward * chosen.sum().exp()
     return total
 
 
@@ -97,6 +93,24 @@ def test_the_gradient_is_that_of_the_expected_reward_on_average(baseline: str) -
     error = drawn.std(0) / len(estimates) ** 0.5
     assert exact.abs().max() > 20 * error.max()
     assert bool(((drawn.mean(0) - exact).abs() <= 4 * error + 1e-12).all())
+
+
+def test_what_is_never_drawn_becomes_no_likelier() -> None:
+    """Nothing would hold it back: captions without it are as good, however little of the whole is left for them."""
+    network = network_of()
+    features = torch.randn(2, 4, 96, dtype=torch.float64)
+    found = self_critical_loss(
+        network,
+        features,
+        reward=share_of_a,
+        rows=torch.arange(2),
+        weight=torch.ones(2, dtype=torch.float64),
+        config=SelfCriticalConfig(num_samples=8, max_length=3),
+        seed=0,
+    )
+    gradient = torch.autograd.grad(found.loss.sum, network.decoder.output.bias)[0]
+    assert not gradient[[PAD, BOS, UNK]].any()
+    assert gradient[[A, B, EOS]].any()
 
 
 def test_draws_follow_from_the_seed_and_the_image_alone() -> None:

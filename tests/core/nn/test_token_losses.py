@@ -78,6 +78,33 @@ def test_it_is_pytorchs_cross_entropy_in_any_pieces(
         torch.testing.assert_close(found, right.masked_fill(right.isnan(), 0.0), rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("has_bias", [True, False])
+def test_impossible_words_are_as_if_they_were_not_in_the_vocabulary(has_bias: bool) -> None:
+    """Value and gradients of the others, and gradients of exactly 0 of theirs."""
+    example = Example([3, 0, 4])
+    if not has_bias:
+        example.output.bias = None
+    features = example.features.requires_grad_()
+    kept = [row for row in range(VOCABULARY) if row not in (0, 2)]
+    small = nn.Linear(FEATURES, len(kept), bias=has_bias, dtype=torch.float64)
+    with torch.no_grad():
+        for ours, theirs in zip(small.parameters(), example.output.parameters(), strict=True):
+            ours.copy_(theirs[kept])
+    labels = example.labels % len(kept)
+    arguments = {"mask": example.mask, "mean": "token"}
+    whole = linear_cross_entropy(
+        features, torch.tensor(kept)[labels], output=example.output, impossible=[0, 2], **arguments
+    )
+    expected = linear_cross_entropy(features, labels, output=small, **arguments)
+    torch.testing.assert_close(whole.sum, expected.sum, rtol=0, atol=1e-12)
+    found = torch.autograd.grad(whole.sum, [features, *example.output.parameters()])
+    right = torch.autograd.grad(expected.sum, [features, *small.parameters()])
+    torch.testing.assert_close(found[0], right[0], rtol=0, atol=1e-12)
+    for ours, theirs in zip(found[1:], right[1:], strict=True):
+        torch.testing.assert_close(ours[kept], theirs, rtol=0, atol=1e-12)
+        assert not ours[[0, 2]].any()
+
+
 def test_gradients_are_those_of_finite_differences() -> None:
     example = Example([3, 1, 4])
     labels, mask = example.labels, example.mask
@@ -127,5 +154,9 @@ def test_what_does_not_fit_is_refused() -> None:
     arguments = {"output": example.output, "mean": "token"}
     with pytest.raises(ValueError, match=r"label_smoothing must be in \[0, 1\), got 1.0"):
         linear_cross_entropy(example.features, example.labels, mask=example.mask, label_smoothing=1.0, **arguments)
+    with pytest.raises(ValueError, match=r"label_smoothing=0.1 gives every word a share .* words \[1\] are impossible"):
+        linear_cross_entropy(
+            example.features, example.labels, mask=example.mask, label_smoothing=0.1, impossible=[1], **arguments
+        )
     with pytest.raises(ValueError, match=r"same rows and steps, got shapes \(2, 2, 5\), \(2, 2\) and \(2, 3\)"):
         linear_cross_entropy(example.features, example.labels, mask=torch.ones(2, 3).bool(), **arguments)
