@@ -5,14 +5,14 @@ references) and b a baseline that does not depend on it: the reward of the greed
 Sequence Training for Image Captioning", CVPR 2017, eq. 7), or the mean reward of the image's other draws (Luo, "A Better
 Variant of Self-Critical Sequence Training", arXiv:2003.09971).
 
-Captions are drawn and scored without dropout and among the words that may be drawn, so that the distribution that is drawn
-from is the one whose gradient is taken. A draw is a function of seed, epoch and image.
+Captions are drawn without dropout, and scored without it too by default, among the words that may be drawn: the distribution
+that is drawn from is the one whose gradient is taken. A draw is a function of seed, epoch and image.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
@@ -43,6 +43,9 @@ class SelfCriticalConfig:
     """others: the mean reward of the image's other draws; greedy: the reward of the greedy caption."""
     max_length: int = 20
     """Words of a drawn caption at most, its end included."""
+    dropout: bool = False
+    """Take the gradient of what was drawn, which is without dropout, with the network's dropout: that of the expected reward
+    only nearly, and some guard against learning few images by heart."""
 
     def __post_init__(self) -> None:
         if self.baseline not in get_args(BaselineKind):
@@ -80,7 +83,7 @@ def self_critical_loss(
     """The loss whose gradient is that of the expected reward.
 
     Args:
-        network: in any mode; it is run without dropout.
+        network: in any mode; it is run without dropout, but for what `config.dropout` says.
         features: of the images, with a history where the encoder is trained.
         reward: of captions.
         rows: int64, what names each image for `reward` and for the draw.
@@ -97,7 +100,8 @@ def self_critical_loss(
             advantage = rewards - _rewards(greedy, rows, reward).to(features.device)
         else:
             advantage = (rewards - rewards.mean(1, keepdim=True)) * config.num_samples / (config.num_samples - 1)
-        per_row = (advantage * weight.to(advantage).unsqueeze(1)).flatten()
+    per_row = (advantage * weight.to(advantage).unsqueeze(1)).flatten()
+    with nullcontext() if config.dropout else without_dropout(network):
         total = network.sample_loss(features, samples, weight=per_row.to(weight.dtype))
     num_words = (samples.lengths * weight.to(samples.lengths.dtype).unsqueeze(1)).sum()
     kept = weight.to(rewards).unsqueeze(1)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from apps.captioning.network import CaptionShape, RecurrentCaptioner, RecurrentCaptioningNetwork
-from apps.captioning.self_critical import SelfCriticalConfig, self_critical_loss
+from apps.captioning.self_critical import SelfCriticalConfig, SelfCriticalLoss, self_critical_loss
 from core.nn.attention import Additive
 from core.nn.decoders.decoder_config import AttentionBefore, DecoderConfig
 from core.nn.recurrent import RecurrentConfig
@@ -141,6 +141,30 @@ def test_draws_follow_from_the_seed_and_the_image_alone() -> None:
     torch.testing.assert_close(loss([0, 1, 2], weight=[1, 0, 1])[0], parts[0][0] + parts[1][0], rtol=1e-10, atol=1e-10)
     assert network.training
     assert network.decoder.training
+
+
+def test_dropout_is_in_what_is_learnt_and_not_in_what_is_drawn() -> None:
+    network = network_of(dropout=0.5).train()
+    features = torch.randn(2, 4, 96, dtype=torch.float64)
+
+    def found(*, dropout: bool) -> SelfCriticalLoss:
+        torch.manual_seed(3)
+        return self_critical_loss(
+            network,
+            features,
+            reward=share_of_a,
+            rows=torch.arange(2),
+            weight=torch.ones(2, dtype=torch.float64),
+            config=SelfCriticalConfig(num_samples=4, max_length=4, dropout=dropout),
+            seed=0,
+        )
+
+    plain, dropped = found(dropout=False), found(dropout=True)
+    assert torch.equal(plain.reward.sum, dropped.reward.sum)
+    assert torch.equal(plain.loss.count, dropped.loss.count)
+    assert not torch.allclose(plain.loss.sum, dropped.loss.sum)
+    network.eval()
+    assert torch.equal(found(dropout=True).loss.sum, plain.loss.sum)
 
 
 def test_it_raises_rewards() -> None:
