@@ -173,8 +173,9 @@ class RecurrentCaptioner(NetworkConfig):
     """The convolutional network, and which part of it may be trained."""
     decoder: DecoderConfig = _DECODER
     """Recurrent layers over the caption, how the image reaches them, and what scores are made of."""
-    region_size: int = 512
-    """Width of a region as attention reads it: a linear layer of the encoder's features, layer norm, dropout."""
+    region_size: int | None = 512
+    """Width of a region as attention reads it: a linear layer of the encoder's features, layer norm, dropout. null leaves the
+    linear layer out, for an encoder that is trained from the start and can give what is needed itself."""
     region_dropout: float = 0.0
     """Probability of zeroing a unit of a region, in [0, 1)."""
     region_places: bool = False
@@ -190,8 +191,8 @@ class RecurrentCaptioner(NetworkConfig):
     """Score with the words' embeddings (Press & Wolf, EACL 2017)."""
 
     def __post_init__(self) -> None:
-        if self.region_size < 1:
-            raise ValueError(f"model.network.region_size must be at least 1, got {self.region_size}.")
+        if self.region_size is not None and self.region_size < 1:
+            raise ValueError(f"model.network.region_size must be at least 1, or null, got {self.region_size}.")
         if self.summary not in get_args(Summary):
             raise ValueError(
                 f"model.network.summary must be one of {', '.join(get_args(Summary))}, got {self.summary!r}."
@@ -222,15 +223,16 @@ class RecurrentCaptioningNetwork(CaptioningNetwork):
         self.summary: Summary = config.summary
         self.encoder = ImageEncoder(config.encoder, load_weights=load_weights)
         # Not a ReLU, which a large learning rate can leave at 0 for good; features have been through one already.
+        region_size = config.region_size or self.encoder.num_features
         self.regions = nn.Sequential(
-            nn.Linear(self.encoder.num_features, config.region_size),
-            nn.LayerNorm(config.region_size),
+            nn.Identity() if config.region_size is None else nn.Linear(self.encoder.num_features, region_size),
+            nn.LayerNorm(region_size),
             nn.Dropout(config.region_dropout),
         )
         self.places: nn.Parameter | None = None
         if config.region_places:
             height, width = self.encoder.grid_shape(*shape.image_size)
-            self.places = nn.Parameter(0.1 * torch.randn(height * width, config.region_size))
+            self.places = nn.Parameter(0.1 * torch.randn(height * width, region_size))
         self.decoder = TokenDecoder(
             TokenDecoderConfig(
                 decoder=config.decoder,
@@ -240,8 +242,8 @@ class RecurrentCaptioningNetwork(CaptioningNetwork):
             ),
             vocabulary_size=shape.vocabulary_size,
             source=SourceShape(
-                output_size=config.region_size,
-                summary_size=config.region_size * (2 if config.summary == "mean_max" else 1),
+                output_size=region_size,
+                summary_size=region_size * (2 if config.summary == "mean_max" else 1),
             ),
         )
 

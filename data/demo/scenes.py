@@ -20,7 +20,7 @@ from data.demo.scenes_drawing import draw
 from data.demo.scenes_objects import BACKGROUNDS, Scene
 from data.demo.scenes_sampling import sample_scene
 
-VERSION = 1
+VERSION = 2
 """Raised with every change of the pictures or captions, so that no cache serves those of before."""
 
 NUM_TRAIN = 4_000

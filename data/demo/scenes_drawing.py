@@ -15,9 +15,11 @@ OVERSAMPLING = 4
 """Drawn so many times larger and shrunk, which smooths the edges."""
 RING_HOLE = 0.55
 """Inner radius of a ring, as a share of its outer one."""
-_REACH = {"circle": 1.0, "square": 1.27, "triangle": 1.25, "ring": 1.05, "cross": 1.16}
+_REACH = {"circle": 1.0, "bar": 1.27, "triangle": 1.25, "ring": 1.05, "cross": 1.16}
 """Farthest point from the centre as a multiple of the radius: so that all shapes of a size look as large."""
 _CROSS_WIDTH = 0.28
+_BAR_LENGTH = 2.5
+"""Of a bar, as a multiple of its height."""
 
 Corner = tuple[float, float]
 """A point about the centre of an object; x to the right and y down, 1 is its farthest point from there."""
@@ -69,6 +71,12 @@ def _on_circle(num_corners: int, *, first: float) -> list[Corner]:
     return [(math.sin(angle), -math.cos(angle)) for angle in angles]
 
 
+def _bar() -> list[Corner]:
+    diagonal = math.hypot(_BAR_LENGTH, 1)
+    wide, high = _BAR_LENGTH / diagonal, 1 / diagonal
+    return [(-wide, -high), (wide, -high), (wide, high), (-wide, high)]
+
+
 def _cross() -> list[Corner]:
     wide, long = _CROSS_WIDTH, math.sqrt(1 - _CROSS_WIDTH**2)
     arm = [(-wide, -long), (wide, -long), (wide, -wide)]
@@ -80,7 +88,7 @@ def _cross() -> list[Corner]:
 
 
 _CORNERS: dict[str, Callable[[], list[Corner]]] = {
-    "square": lambda: _on_circle(4, first=45),
+    "bar": _bar,
     "triangle": lambda: _on_circle(3, first=0),
     "cross": _cross,
 }

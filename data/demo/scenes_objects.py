@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 SIZES = ("small", "large")
 COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "white")
-SHAPES = ("circle", "square", "triangle", "ring", "cross")
+SHAPES = ("circle", "bar", "triangle", "ring", "cross")
+"""Not a square: where small, it is a circle but for four corners of a pixel each."""
 BACKGROUNDS = ("black", "grey")
 OPPOSITE = {"left": "right", "right": "left", "above": "below", "below": "above"}
 """Each relation and that of the same two objects, told from the other one."""

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from core.nn.backbones.backbone import Backbone
 from core.nn.backbones.weight_files import load_file
 
-_LAYERS = ((24, 5, 2), (48, 3, 2), (96, 3, 2), (96, 3, 1))
+_LAYERS = ((16, 5, 2), (32, 3, 2), (64, 3, 2), (96, 3, 1))
 """Features, side of the kernel and stride of each convolution."""
 
 

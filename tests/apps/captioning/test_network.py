@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from apps.captioning.baseline import PooledBaseline
 from apps.captioning.network import CaptioningNetwork, CaptionShape, RecurrentCaptioner, RecurrentCaptioningNetwork
@@ -166,13 +167,26 @@ def test_places_without_attention_are_refused() -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"region_size": 0}, "region_size must be at least 1, got 0"),
+        ({"region_size": 0}, "region_size must be at least 1, or null, got 0"),
         ({"region_dropout": 1.0}, r"must be in \[0, 1\), got 1"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(settings: dict[str, float], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         RecurrentCaptioner(encoder=ENCODER, **settings)  # type: ignore[arg-type]
+
+
+def test_regions_may_be_the_encoders_own_features() -> None:
+    """Without a linear layer they are normalised and no more, whatever the encoder's width."""
+    torch.manual_seed(0)
+    config = _network("attend", 0.0)
+    assert isinstance(config, RecurrentCaptioner)
+    config = replace(config, region_size=None)
+    network = config.build(SHAPE, load_weights=True).double()
+    assert isinstance(network, RecurrentCaptioningNetwork)
+    features = network.encode(batch_of().images)  # type: ignore[arg-type]
+    torch.testing.assert_close(network.regions(features), F.layer_norm(features, features.shape[-1:]))
+    assert not any(name.startswith("regions.0") for name in network.state_dict())
 
 
 def test_scores_are_those_of_the_loss() -> None:

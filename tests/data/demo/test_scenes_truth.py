@@ -32,7 +32,7 @@ def scene(*objects: SceneObject, background: str = "black") -> Scene:
     return Scene(background=background, background_rgb=(9, 9, 9), objects=objects)
 
 
-TWO = scene(thing("small red circle", 15, 30), thing("large blue square", 45, 33))
+TWO = scene(thing("small red circle", 15, 30), thing("large blue bar", 45, 33))
 ONE = scene(thing("small red circle", 15, 30), background="grey")
 
 
@@ -91,13 +91,13 @@ def test_captions_vary_in_what_comes_first() -> None:
         "a small red circle on black\n",
         "a red small circle on black",
         "a small red red circle on black",
-        "a small red circle left a large blue square",
-        "a small red circle to left of a large blue square",
+        "a small red circle left a large blue bar",
+        "a small red circle to left of a large blue bar",
         "a small red circle is left of",
-        "a small red circle with a large blue square right of",
-        "a small red circle with a large blue square",
-        "a small red circle left of a large blue square left of a small red circle",
-        "there is a small red circle is left of a large blue square",
+        "a small red circle with a large blue bar right of",
+        "a small red circle with a large blue bar",
+        "a small red circle left of a large blue bar left of a small red circle",
+        "there is a small red circle is left of a large blue bar",
     ],
 )
 def test_what_is_nearly_a_sentence_is_none(caption: str) -> None:
@@ -168,8 +168,8 @@ def test_two_objects_do_not_change_places_or_attributes() -> None:
 
 def test_relations_across_the_axis_are_false() -> None:
     for relation, phrase in itertools.product(("left", "above"), ("above", "below", "left of", "right of")):
-        lower = thing("large blue square", 15, 50) if relation == "above" else TWO.objects[1]
-        caption = f"a small red circle {phrase} a large blue square"
+        lower = thing("large blue bar", 15, 50) if relation == "above" else TWO.objects[1]
+        caption = f"a small red circle {phrase} a large blue bar"
         assert is_true(caption, scene(TWO.objects[0], lower)) == phrase.startswith(relation)
 
 
@@ -188,41 +188,41 @@ def test_captions_of_other_scenes_are_false_but_for_a_few() -> None:
 @pytest.mark.parametrize(
     ("caption", "shown", "reasons"),
     [
-        ("a small red disc left of a big blue square", TWO, []),
-        ("a big blue square with a little red circle to its left on black", TWO, ["no sentence of the grammar"]),
-        ("a big blue square is to the right of a little red circle", TWO, []),
+        ("a small red disc left of a big blue bar", TWO, []),
+        ("a big blue bar with a little red circle to its left on black", TWO, ["no sentence of the grammar"]),
+        ("a big blue bar is to the right of a little red circle", TWO, []),
         ("a small red circle on grey", ONE, []),
         ("a small red circle on black", ONE, ["background is grey, not black"]),
         ("a small red circle on black", TWO, ["mentions 1 and there are 2"]),
-        ("a small red circle left of a large blue square", ONE, ["mentions 2 and there are 1"]),
+        ("a small red circle left of a large blue bar", ONE, ["mentions 2 and there are 1"]),
         ("a large red circle on grey", ONE, ["There is no large red circle; there is a small red circle"]),
         (
-            "a small red circle above a large blue square",
+            "a small red circle above a large blue bar",
             TWO,
-            ["The small red circle is left, not above, as seen from the large blue square"],
+            ["The small red circle is left, not above, as seen from the large blue bar"],
         ),
         (
-            "a large blue square left of a small red circle on grey",
+            "a large blue bar left of a small red circle on grey",
             TWO,
-            ["The large blue square is right, not left, as seen from the small red circle", "is black, not grey"],
+            ["The large blue bar is right, not left, as seen from the small red circle", "is black, not grey"],
         ),
         (
             "a small red circle left of a small red circle",
             TWO,
-            ["The small red circle is mentioned twice, and a large blue square not at all"],
+            ["The small red circle is mentioned twice, and a large blue bar not at all"],
         ),
         (
-            "a small blue square left of a large red circle",
+            "a small blue bar left of a large red circle",
             TWO,
             [
-                "no small blue square; there is a large blue square",
+                "no small blue bar; there is a large blue bar",
                 "no large red circle; there is a small red circle",
             ],
         ),
         (
             "a small green ring left of a small green ring",
             TWO,
-            ["no small green ring; there is a small red circle", "no small green ring; there is a large blue square"],
+            ["no small green ring; there is a small red circle", "no small green ring; there is a large blue bar"],
         ),
     ],
 )
