@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -20,25 +20,23 @@ from apps.captioning.network import (
 from apps.captioning.scores import caption_metrics
 from apps.captioning.scores.cider import CiderD
 from apps.captioning.self_critical import SelfCriticalConfig, self_critical_loss
-from apps.captioning.stages import Stage, Stages
+from apps.captioning.stages import Stage
 from core.nn.losses import MeanOver, SummedLoss
 from core.nn.search import BeamConfig, Hypotheses
 from core.nn.teacher_forcing import AlwaysTrue, TeacherForcingConfig
 from core.nn.token_losses import check_label_smoothing
-from core.training.module import ApplicationModule
-from core.training.optimisation import Constant, OptimizerConfig, Part, ScheduleConfig
+from core.training.optimisation import Constant, OptimizerConfig, ScheduleConfig
 from core.training.plain import from_plain, to_plain
+from core.training.staged_module import StagedModule
 from core.training.warm_start import check_taken_rows
 from data.captioning import CaptionBatch, CaptioningData, FrozenEncoder
-from data.module import notify
 from data.text import Text, load_text
 
 GREEDY = BeamConfig(beam_size=1, max_length=50)
 BEAM = BeamConfig(beam_size=5, max_length=50, length_penalty=1.0, patience=math.inf)
-ENCODER = "network.encoder."
 
 
-class CaptioningModule(ApplicationModule):
+class CaptioningModule(StagedModule[Stage]):
     """Trains a network that describes images, and measures what it says of them."""
 
     application: ClassVar[str] = "captioning"
@@ -82,10 +80,15 @@ class CaptioningModule(ApplicationModule):
             schedule: how the learning rate moves within a stage: Constant, Exponential, Cosine or InverseSquareRoot.
             seed: seed of initial weights, dropout and drawn captions.
         """
-        super().__init__(optimizer=optimizer, schedule=schedule, seed=seed)
+        super().__init__(
+            stages=stages or [_one_stage(network, optimizer)],
+            encoder=network.image_encoder,
+            optimizer=optimizer,
+            schedule=schedule,
+            seed=seed,
+        )
         check_label_smoothing(label_smoothing)
         self.network_config = network
-        self.stages = Stages(stages or [_one_stage(network, optimizer)])
         self._given_stages = stages
         self._given_self_critical = self_critical
         self.self_critical = self_critical or SelfCriticalConfig()
@@ -102,17 +105,6 @@ class CaptioningModule(ApplicationModule):
 
     def _check(self) -> None:
         network, stages = self.network_config, self.stages.stages
-        trainable = network.image_encoder.trainable
-        if trainable == "none" and any(stage.encoder_lr is not None for stage in stages):
-            raise ValueError(
-                "A stage of model.stages has an encoder_lr, but model.network.encoder.trainable is none. Say there what may be "
-                "trained: all, or prefixes of names."
-            )
-        if trainable != "none" and all(stage.encoder_lr is None for stage in stages):
-            raise ValueError(
-                f"model.network.encoder.trainable is {trainable!r}, but no stage of model.stages has an encoder_lr: nothing of "
-                "the encoder would be trained. Give one, or set trainable: none."
-            )
         is_drawn = any(stage.objective == "self_critical" for stage in stages)
         if self._given_self_critical is not None and not is_drawn:
             raise ValueError(
@@ -137,18 +129,10 @@ class CaptioningModule(ApplicationModule):
         if is_drawn:
             raise ValueError(f"{name} cannot be trained self-critically: its words do not depend on each other.")
 
-    @property
-    def has_idle_weights(self) -> bool:
-        """Whether the encoder is trained in some stages and not in others."""
-        return len({stage.encoder_lr is None for stage in self.stages.stages}) == 2
-
     def build_network(self, preprocessing: Mapping[str, Any]) -> CaptioningNetwork:
         """The configured network for images and captions of this preprocessing."""
         self._text = None
-        # Whatever else builds a network has the encoder's weights from a checkpoint.
-        trainer = getattr(self, "_trainer", None)
-        load_weights = trainer is not None and trainer.state.fn == TrainerFn.FITTING
-        return self.network_config.build(CaptionShape.of(preprocessing), load_weights=load_weights)
+        return self.network_config.build(CaptionShape.of(preprocessing), load_weights=self.loads_encoder_weights)
 
     def configure_model(self) -> None:
         """Build the network, and hand its encoder to the data where images need be encoded once only.
@@ -228,27 +212,6 @@ class CaptioningModule(ApplicationModule):
             validation_search=from_plain(BeamConfig, settings["validation_search"]),
             **cls._optimisation_from(settings),
         )
-
-    def optimised_parts(self, *, num_steps: int, steps_an_epoch: int) -> Sequence[Part]:
-        """The encoder has a learning rate of its own, in the stages that train it."""
-        reached, number = self.stages.num_reached(num_steps / steps_an_epoch), len(self.stages.stages)
-        if reached < number:
-            notify(
-                f"Of the {number} stages of model.stages this run reaches {reached}: together they take "
-                f"{self.stages.num_epochs} epochs. Raise trainer.max_epochs for the others."
-            )
-        named = list(self.named_parameters())
-        peak = self.optimizer.lr
-
-        def rate(step: int, which: int) -> float:
-            return self.stages.rates(
-                self.schedule, step=step, num_steps=num_steps, steps_an_epoch=steps_an_epoch, peak=peak
-            )[which]
-
-        return [
-            Part([each for each in named if not each[0].startswith(ENCODER)], lambda step: rate(step, 0)),
-            Part([each for each in named if each[0].startswith(ENCODER)], lambda step: rate(step, 1)),
-        ]
 
     def forward(self, images: Tensor) -> Hypotheses:
         """Describe images (uint8 RGB, at the size of the training) with the search of the test."""

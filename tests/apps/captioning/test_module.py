@@ -185,6 +185,11 @@ def test_a_setting_that_does_nothing_is_an_error(make: Callable[[], object], sai
         make()
 
 
+def test_an_objective_that_there_is_not_is_refused() -> None:
+    with pytest.raises(ValueError, match="must be one of cross_entropy, self_critical, got 'reinforce'"):
+        Stage(epochs=1, objective="reinforce")  # type: ignore[arg-type]
+
+
 def test_one_process_hands_ddp_what_it_needs_of_idle_weights() -> None:
     stages = [Stage(epochs=1), Stage(epochs=1, encoder_lr=0.1)]
     assert CaptioningModule(network=RecurrentCaptioner(encoder=ALL), stages=stages).has_idle_weights

@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apps.captioning.stages import Stage, Stages
 from core.training.optimisation import Constant, Cosine
+from core.training.stages import Stages, TrainingStage
 
 THREE = Stages(
     [
-        Stage(epochs=2),
-        Stage(epochs=3, lr=0.01, encoder_lr=0.001),
-        Stage(epochs=1, objective="self_critical"),
+        TrainingStage(epochs=2),
+        TrainingStage(epochs=3, lr=0.01, encoder_lr=0.001),
+        TrainingStage(epochs=1),
     ]
 )
 
@@ -25,8 +25,8 @@ def test_epochs_belong_to_the_stages_in_order_and_the_last_one_goes_on() -> None
     assert THREE.num_epochs == 6
     assert [THREE.num_reached(epochs) for epochs in (0.5, 2, 2.1, 5, 6, 9)] == [1, 1, 2, 2, 3, 3]
     assert THREE.frozen_epochs == 2
-    assert Stages([Stage(epochs=4)]).frozen_epochs is None
-    assert Stages([Stage(epochs=4, encoder_lr=0.1)]).frozen_epochs == 0
+    assert Stages([TrainingStage(epochs=4)]).frozen_epochs is None
+    assert Stages([TrainingStage(epochs=4, encoder_lr=0.1)]).frozen_epochs == 0
 
 
 @given(step=st.integers(0, 59))
@@ -51,13 +51,9 @@ def test_the_schedule_begins_anew_in_each_stage_and_ends_where_it_does() -> None
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: Stage(epochs=0), "epochs of a stage must be at least 1, got 0"),
-        (
-            lambda: Stage(epochs=1, objective="reinforce"),
-            "must be one of cross_entropy, self_critical, got 'reinforce'",
-        ),  # type: ignore[arg-type]
-        (lambda: Stage(epochs=1, lr=0.0), "lr of a stage must be positive, or null, got 0"),
-        (lambda: Stage(epochs=1, encoder_lr=-1.0), "encoder_lr of a stage must be positive, or null, got -1"),
+        (lambda: TrainingStage(epochs=0), "epochs of a stage must be at least 1, got 0"),
+        (lambda: TrainingStage(epochs=1, lr=0.0), "lr of a stage must be positive, or null, got 0"),
+        (lambda: TrainingStage(epochs=1, encoder_lr=-1.0), "encoder_lr of a stage must be positive, or null, got -1"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(make: Callable[[], object], said: str) -> None:
