@@ -1,0 +1,1 @@
+"""Videos: decoding any file frame by frame, choosing frames, and checking a whole folder beforehand."""
