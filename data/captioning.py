@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable, Mapping
 from itertools import chain
 from pathlib import Path
@@ -12,15 +11,16 @@ from typing import Any
 import numpy as np
 
 from data.batching import Indices
-from data.captions.batches import CaptionBatch, CaptionDataset, FrozenEncoder, open_features
+from data.captions.batches import CaptionBatch, CaptionDataset, open_features
 from data.captions.reading import PARTS, CaptionCorpus, CaptionCorpusConfig
+from data.feature_cache import FrozenEncoder, slot_name
 from data.images.transforms import ImageTransform
 from data.module import LoaderConfig, PlannedDataModule, notify
 from data.paths import cache_folder
 from data.text import EOS, Normalisation, Text, TextConfig, TokenArrays, Words, load_text
 from data.tokenisation.cache import cached_text
 
-__all__ = ["CaptionBatch", "CaptionDataset", "CaptioningData", "FrozenEncoder"]
+__all__ = ["CaptionBatch", "CaptionDataset", "CaptioningData"]
 
 WORDS = Words(min_frequency=5, tokeniser="unpunctuated", normalisation=Normalisation(lowercase=True))
 SQUARE = ImageTransform(size=224)
@@ -140,7 +140,7 @@ class CaptioningData(PlannedDataModule):
         if self._encoder is not None and part not in self._with_features and self._takes_features(part, self._encoder):
             self._with_features.add(part)
             key = {"transform": self.transform.fingerprint}
-            name = f"{_slot(self.corpus)}-{part}"
+            name = f"{slot_name(self.corpus)}-{part}"
             features = open_features(
                 dataset, self._encoder, name=name, key=key, folder=self._folder(), batch_size=_ENCODED_AT_ONCE
             )
@@ -234,13 +234,6 @@ class CaptioningData(PlannedDataModule):
             # None where a test has done without the training part.
             "captions of the training part": self._read["train"].fingerprint if "train" in self._read else None,
         }
-
-
-def _slot(corpus: CaptionCorpusConfig) -> str:
-    """A readable name of where a corpus comes from, the same in every run."""
-    where = str(getattr(corpus, "path", None) or getattr(corpus, "name_or_folder", None) or type(corpus).__name__)
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(where).name).strip(".-_")
-    return f"{name or type(corpus).__name__}-{hashlib.sha256(where.encode()).hexdigest()[:6]}"
 
 
 def _part(part: str) -> Any:

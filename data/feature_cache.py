@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Float16, Int64
+from jaxtyping import Float, Float16, Int64, UInt8
 
 from data.features.building import Builder, Encode, alone, find, remove_unused, say
 from data.features.file import Contents, DamagedFileError, FeatureRows, Indices, Rows
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrozenEncoder:
+    """What an application hands over so that images are encoded once, and their features kept."""
+
+    encode: Callable[[UInt8[Tensor, "batch 3 height width"]], Float[Tensor, "batch regions features"]]
+    """The encoder, without gradients."""
+    fingerprint: Callable[[], str]
+    """Tells one encoder from another, weights included; asked for when the first batch is."""
+    row_shape: tuple[int, int]
+    """Regions and features of an image."""
+    epochs: int | None = None
+    """Epochs of training before the encoder thaws; None: never, and then evaluation takes features as well."""
 
 
 class PaddedFeatures(NamedTuple):
@@ -219,3 +235,14 @@ def _contents(
         identities=tuple(distinct),
         lengths=None if lengths is None else tuple(distinct.values()),
     )
+
+
+def slot_name(corpus: object) -> str:
+    """A readable name of where a corpus comes from, the same in every run.
+
+    Args:
+        corpus: a config with a `path` or a `name_or_folder`.
+    """
+    where = str(getattr(corpus, "path", None) or getattr(corpus, "name_or_folder", None) or type(corpus).__name__)
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(where).name).strip(".-_")
+    return f"{name or type(corpus).__name__}-{hashlib.sha256(where.encode()).hexdigest()[:6]}"

@@ -29,7 +29,8 @@ from core.training.optimisation import Constant, OptimizerConfig, ScheduleConfig
 from core.training.plain import from_plain, to_plain
 from core.training.staged_module import StagedModule
 from core.training.warm_start import check_taken_rows
-from data.captioning import CaptionBatch, CaptioningData, FrozenEncoder
+from data.captioning import CaptionBatch, CaptioningData
+from data.feature_cache import FrozenEncoder
 from data.text import Text, load_text
 
 GREEDY = BeamConfig(beam_size=1, max_length=50)

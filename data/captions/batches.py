@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from data.batching import Indices, Piece
 from data.captions.corpus import CaptionCorpus
-from data.feature_cache import FeatureCache
+from data.feature_cache import FeatureCache, FrozenEncoder
 from data.images.transforms import ImageTransform
 from data.module import notify
 from data.text import BOS, EOS, PAD, TokenArrays
@@ -42,20 +41,6 @@ class CaptionBatch(NamedTuple):
     def row_weight(self) -> Float[Tensor, "rows"]:
         """The weight of each caption's image."""
         return self.weight.repeat_interleave(len(self.captions) // len(self.weight))
-
-
-@dataclass(frozen=True, kw_only=True)
-class FrozenEncoder:
-    """What an application hands over so that images are encoded once, and their features kept (`data.feature_cache`)."""
-
-    encode: Callable[[UInt8[Tensor, "batch 3 height width"]], Float[Tensor, "batch regions features"]]
-    """The encoder, without gradients."""
-    fingerprint: Callable[[], str]
-    """Tells one encoder from another, weights included; asked for when the first batch is."""
-    row_shape: tuple[int, int]
-    """Regions and features of an image."""
-    epochs: int | None = None
-    """Epochs of training before the encoder thaws; None: never, and then evaluation takes features as well."""
 
 
 class CaptionDataset:

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from data.batching import Piece
-from data.captioning import CaptionBatch, CaptioningData, FrozenEncoder
+from data.captioning import CaptionBatch, CaptioningData
 from data.captions.reading import Karpathy
+from data.feature_cache import FrozenEncoder
 from data.images.transforms import ImageTransform
 from data.text import BOS, EOS, PAD, Words
 from tests.contracts.applications.captioning import IMAGES, write_corpus
