@@ -9,6 +9,7 @@ from pathlib import Path
 
 GENERATED = {
     "clauses": "data.demo.clauses",
+    "motions": "data.demo.motions",
     "scenes": "data.demo.scenes",
 }
 """Generated sets: name -> module with `VERSION` and `write(folder)`, which fills an empty folder."""
