@@ -16,8 +16,8 @@ from data.paths import cache_folder
 from data.videos.balance import ClassBalance
 from data.videos.batches import FRAME_ORDERS, ClipDataset, FrameOrder, VideoBatch, draws_frames, open_features
 from data.videos.checks import PARTS
-from data.videos.corpus import VideoCorpus, VideoCorpusConfig
 from data.videos.examining import Examined, examine
+from data.videos.reading import VideoCorpus, VideoCorpusConfig
 from data.videos.sampling import SamplingConfig, Uniform, sampling_to_plain
 
 __all__ = ["ClipDataset", "VideoBatch", "VideoClassificationData"]
@@ -85,6 +85,7 @@ class VideoClassificationData(PlannedDataModule):
         self._adopted: dict[str, Any] | None = None
         self._encoder: FrozenEncoder | None = None
         self._with_features: set[str] = set()
+        self._has_told = False
 
     def prepare_data(self) -> None:
         """Look into the videos once, on the first process, so that the others find in the cache what it found."""
@@ -94,7 +95,8 @@ class VideoClassificationData(PlannedDataModule):
         """Have the parts ready that a stage needs: `fit`, `validate`, `test` or `predict`."""
         for part in {"fit": ("train", "validation"), "validate": ("validation",), "test": ("test",)}.get(stage, ()):
             self.dataset(part)
-        if stage == "fit":
+        if stage == "fit" and not self._has_told:
+            self._has_told = True
             notify(self.balance().summary("train"))
 
     def adopt(self, preprocessing: Mapping[str, Any]) -> None:

@@ -63,6 +63,16 @@ DEMOS = (
             ("plots/learning_curves.png", "Loss and CIDEr-D of generated captions, epoch by epoch."),
         ),
     ),
+    Demo(
+        "video_classification",
+        "Video classification: motions that differ in the order of their frames alone",
+        ("top1", "top5", "loss"),
+        (
+            ("plots/over_time_2.png", "A test video, and how probable classes are with every further frame."),
+            ("plots/confusion.png", "Test videos of each class (rows), and what they were taken for."),
+            ("plots/learning_curves.png", "Loss and accuracy, epoch by epoch."),
+        ),
+    ),
 )
 
 

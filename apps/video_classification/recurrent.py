@@ -178,7 +178,7 @@ class ConvRecurrentClassifier(NetworkConfig):
     """Probability of zeroing a channel of a region, in [0, 1)."""
     differences: bool = False
     """Beside each map what it differs by from the one before: what moves. Zeros at the first frame."""
-    recurrent: ConvRecurrentConfig = _CONV_GRU
+    conv_recurrent: ConvRecurrentConfig = _CONV_GRU
     """Layers over the maps."""
     pooling: PoolingKind = "mean"
     """How outputs over time, each a mean over its map, become one vector: last, mean, max or attention (notes N5)."""
@@ -227,11 +227,13 @@ class ConvRecurrentClassificationNetwork(ClassificationNetwork[MapState]):
             nn.LayerNorm(channels),
             nn.Dropout(config.map_dropout),
         )
-        self.recurrent = ConvRecurrent(config.recurrent, input_channels=channels * (2 if config.differences else 1))
+        self.recurrent = ConvRecurrent(
+            config.conv_recurrent, input_channels=channels * (2 if config.differences else 1)
+        )
         self.pooling = build_pooling(
             config.pooling,
             num_features=self.recurrent.output_channels,
-            bidirectional=config.recurrent.bidirectional,
+            bidirectional=config.conv_recurrent.bidirectional,
         )
         self.dropout = nn.Dropout(config.dropout)
         self.output = nn.Linear(self.recurrent.output_channels, shape.num_classes)
@@ -239,7 +241,7 @@ class ConvRecurrentClassificationNetwork(ClassificationNetwork[MapState]):
     @property
     def is_causal(self) -> bool:
         """See the base class."""
-        return not self.config.recurrent.bidirectional
+        return not self.config.conv_recurrent.bidirectional
 
     def _maps(self, features: Tensor) -> Tensor:
         """(..., regions, features) -> (..., regions, channels)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ from data.videos.corpus import VideoCorpus
 from data.videos.files import VideoProblem
 from data.videos.scanning import scan
 
+_MANY = 2_000
 # Goes up when what is kept changes its meaning.
 _VERSION = 1
 
@@ -52,9 +54,14 @@ def examine(corpus: VideoCorpus, *, name: str, folder: Path, max_broken_share: f
     known = _read(file)
     missing = [row for row, identity in enumerate(identities) if identity not in known]
     if missing:
-        for row, result in zip(
-            missing, scan([paths[row] for row in missing], decode=False, num_workers=num_workers), strict=True
-        ):
+        results = scan(
+            [paths[row] for row in missing],
+            decode=False,
+            num_workers=num_workers,
+            # What is over in some seconds needs no bar in a log.
+            show_progress=len(missing) > _MANY or sys.stderr.isatty(),
+        )
+        for row, result in zip(missing, results, strict=True):
             info = result.info if result.error is None else None
             known[identities[row]] = (
                 {"error": result.error or "is no video."}

@@ -12,10 +12,16 @@ import yaml
 from apps.captioning.__main__ import CAPTIONING
 from apps.forecasting.__main__ import FORECASTING
 from apps.translation.__main__ import TRANSLATION
+from apps.video_classification.__main__ import VIDEO_CLASSIFICATION
 from core.training.cli import Application, ApplicationCLI
 
 ROOT = Path(__file__).resolve().parents[2]
-APPLICATIONS = {"forecasting": FORECASTING, "translation": TRANSLATION, "captioning": CAPTIONING}
+APPLICATIONS = {
+    "forecasting": FORECASTING,
+    "translation": TRANSLATION,
+    "captioning": CAPTIONING,
+    "video_classification": VIDEO_CLASSIFICATION,
+}
 CONFIGS = sorted((ROOT / "configs").glob("*/*.yaml"))
 
 
@@ -57,7 +63,10 @@ def test_it_says_what_it_is_and_how_to_run_it(path: Path) -> None:
 def test_sizes_say_their_unit(path: Path) -> None:
     """A number of steps, windows, pairs or pieces without its unit cannot be changed with confidence."""
     for line in path.read_text(encoding="utf-8").splitlines():
-        if re.match(r"\s*(context|horizon|batch_size|segment_size|token_budget|vocabulary_size): *\d", line):
+        if re.match(
+            r"\s*(context|horizon|batch_size|segment_size|token_budget|frame_budget|num_frames|vocabulary_size): *\d",
+            line,
+        ):
             assert "#" in line, line
 
 

@@ -33,7 +33,7 @@ def config_of(variant: str, *, pooling: PoolingKind = "mean") -> NetworkConfig:
     if variant == "maps":
         recurrent = ConvRecurrentConfig(kind="conv_gru", hidden_channels=4)
         return ConvRecurrentClassifier(
-            encoder=ENCODER, map_channels=5, differences=True, recurrent=recurrent, pooling=pooling
+            encoder=ENCODER, map_channels=5, differences=True, conv_recurrent=recurrent, pooling=pooling
         )
     return RecurrentClassifier(
         encoder=ENCODER,
@@ -119,7 +119,7 @@ def test_it_learns_some_clips_by_heart_from_pixels(variant: str) -> None:
     if isinstance(config, RecurrentClassifier):
         config = replace(config, recurrent=replace(config.recurrent, hidden_size=24))
     elif isinstance(config, ConvRecurrentClassifier):
-        config = replace(config, recurrent=replace(config.recurrent, hidden_channels=16))
+        config = replace(config, conv_recurrent=replace(config.conv_recurrent, hidden_channels=16))
     network = config.build(SHAPE, load_weights=True)
     images = torch.randint(256, (8, 3, 16, 16), dtype=torch.uint8)
     lengths, labels = torch.tensor([4, 1, 3]), torch.arange(3)

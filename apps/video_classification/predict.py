@@ -1,0 +1,146 @@
+"""Classes of video files from a checkpoint alone, in the order of the files."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from apps.video_classification.classifier import Classifier, Found
+from apps.video_classification.module import VideoClassificationModule
+from core.training.prediction import STANDARD, progress_bar, usable_device, writable
+from data.video_io import list_videos
+
+# More names than these are counted, not listed.
+_MOST_LISTED = 20
+
+
+def predict(
+    ckpt_path: str,
+    input: str,
+    output: str = STANDARD,
+    num_best: int = 5,
+    over_time: bool = False,
+    pictures: str | None = None,
+    num_pictures: int = 20,
+    device: str = "cpu",
+    progress: bool = True,
+    overwrite: bool = False,
+) -> None:
+    """Classify videos: one JSON object a line, in the order of the files.
+
+    Each has the file, its likeliest class with its probability, and the num_best likeliest ones. A file that cannot be read is
+    skipped; such files are counted and listed at the end.
+
+    Args:
+        ckpt_path: the checkpoint; it holds all that is needed.
+        input: a video, or a folder of videos (and its subfolders).
+        output: file to write, or - for standard output.
+        num_best: classes of each video that are given.
+        over_time: add, for every frame of the video's first clip, its time in seconds and the likeliest class up to it.
+        pictures: folder for a picture of each video: frames, and how probable classes are as it goes on.
+        num_pictures: videos that are drawn at most.
+        device: where to compute, such as cpu or cuda.
+        progress: show a progress bar on standard error, where that is a terminal.
+        overwrite: replace output files where they exist.
+    """
+    for name, value in (("num_best", num_best), ("num_pictures", num_pictures)):
+        if value < 1:
+            raise ValueError(f"--{name} must be at least 1, got {value}.")
+    _check_outputs(output, pictures, overwrite=overwrite)
+    paths, num_others = _listed(input)
+    module = VideoClassificationModule.from_checkpoint(ckpt_path).to(usable_device(device))
+    classifier = Classifier(module, over_time=over_time or pictures is not None)
+    number = num_drawn = 0
+    with contextlib.ExitStack() as stack:
+        out = stack.enter_context(writable(output, "--output"))
+        bar = progress_bar(len(paths), unit="video") if progress and sys.stderr.isatty() else None
+        for path, found in classifier.classify(paths):
+            out.write(_as_json(path, found, classifier.class_names, num_best=num_best, over_time=over_time))
+            if output == STANDARD:
+                out.flush()  # whoever waits for it need not wait for more
+            number += 1
+            if pictures is not None and num_drawn < num_pictures:
+                _draw(classifier, path, found, Path(pictures), number=number)
+                num_drawn += 1
+            if bar is not None:
+                bar.update()
+        if bar is not None:
+            bar.close()
+    problems = classifier.problems
+    for problem in problems[:_MOST_LISTED]:
+        print(problem, file=sys.stderr)
+    said = f" {len(problems)} could not be read and are skipped." if problems else ""
+    if len(problems) > _MOST_LISTED:
+        said += f" The first {_MOST_LISTED} are listed above."
+    if num_others:
+        said += f" {num_others} other files are no videos by their names."
+    if pictures is not None:
+        said += f" Drew {num_drawn} of them in {pictures}."
+    where = "" if output == STANDARD else f" to {output}"
+    print(f"Classified {number} of {len(paths)} videos{where}.{said}", file=sys.stderr)
+    if not number:
+        raise ValueError(f"--input {input}: none of its {len(paths)} videos can be read.")
+
+
+def _listed(input: str) -> tuple[list[Path], int]:
+    path = Path(input)
+    if path.is_dir():
+        return list_videos(path)
+    if not path.exists():
+        raise ValueError(f"--input {input} is not there. Name a video, or a folder of videos.")
+    return [path], 0
+
+
+def _as_json(path: Path, found: Found, class_names: list[str], *, num_best: int, over_time: bool) -> str:
+    order = np.argsort(-found.probabilities, kind="stable")
+    line: dict[str, Any] = {
+        "video": str(path),
+        "class": class_names[order[0]],
+        "probability": float(found.probabilities[order[0]]),
+        "top": [
+            {"class": class_names[one], "probability": float(found.probabilities[one])} for one in order[:num_best]
+        ],
+    }
+    if over_time:
+        assert found.over_time is not None
+        line["over_time"] = [
+            {
+                "time": round(frame / found.fps, 3),
+                "class": class_names[int(probabilities.argmax())],
+                "probability": float(probabilities.max()),
+            }
+            for frame, probabilities in zip(found.frames, found.over_time, strict=True)
+        ]
+    return json.dumps(line, ensure_ascii=False) + "\n"
+
+
+def _draw(classifier: Classifier, path: Path, found: Found, folder: Path, *, number: int) -> None:
+    from apps.video_classification.plots import plot_over_time
+    from data.video_io import read_frames
+
+    assert found.over_time is not None
+    best = classifier.class_names[int(found.probabilities.argmax())]
+    plot_over_time(
+        read_frames(path, found.frames),
+        found.over_time,
+        classifier.class_names,
+        folder / f"{number:04}_{path.stem}.png",
+        title=f"{path.name}: {best}",
+    )
+
+
+def _check_outputs(output: str, pictures: str | None, *, overwrite: bool) -> None:
+    if output != STANDARD and Path(output).exists() and not overwrite:
+        raise ValueError(f"--output {output} exists. Choose another name, or replace it with --overwrite true.")
+    if pictures is None:
+        return
+    folder = Path(pictures)
+    if any(part.exists() and not part.is_dir() for part in (folder, *folder.parents)):
+        raise ValueError(f"--pictures {pictures} is, or lies in, a file: name a folder.")
+    if folder.exists() and any(folder.iterdir()) and not overwrite:
+        raise ValueError(f"--pictures {pictures} exists. Choose another name, or replace it with --overwrite true.")
