@@ -9,11 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from apps.video_classification.classifier import Classifier, Found
 from apps.video_classification.module import VideoClassificationModule
+from apps.video_classification.network import not_causal
+from apps.video_classification.streaming import classify_stream, stride_of
 from core.training.prediction import STANDARD, progress_bar, usable_device, writable
 from data.video_io import list_videos
+from data.videos.growing import coming_frames
 
 # More names than these are counted, not listed.
 _MOST_LISTED = 20
@@ -27,6 +31,9 @@ def predict(
     over_time: bool = False,
     pictures: str | None = None,
     num_pictures: int = 20,
+    stream: bool = False,
+    stream_stride: int | None = None,
+    stream_wait: float = 0.0,
     device: str = "cpu",
     progress: bool = True,
     overwrite: bool = False,
@@ -44,6 +51,10 @@ def predict(
         over_time: add, for every frame of the video's first clip, its time in seconds and the likeliest class up to it.
         pictures: folder for a picture of each video: frames, and how probable classes are as it goes on.
         num_pictures: videos that are drawn at most.
+        stream: classify one clip as it comes, a line a frame: a video, or a folder into which pictures come one by one. Each
+            line has the frame, the likeliest class up to it, its probability and the latency in milliseconds.
+        stream_stride: with stream, look at one frame of so many. None: as in training, where that was every one of so many.
+        stream_wait: with stream of a folder, seconds to wait for the next picture, after which the clip has ended.
         device: where to compute, such as cpu or cuda.
         progress: show a progress bar on standard error, where that is a terminal.
         overwrite: replace output files where they exist.
@@ -52,6 +63,13 @@ def predict(
         if value < 1:
             raise ValueError(f"--{name} must be at least 1, got {value}.")
     _check_outputs(output, pictures, overwrite=overwrite)
+    if stream:
+        _check_stream(stream_stride, stream_wait, over_time=over_time, pictures=pictures)
+        module = VideoClassificationModule.from_checkpoint(ckpt_path).to(usable_device(device))
+        _predict_stream(Classifier(module), input, output, stride=stream_stride, wait=stream_wait, num_best=num_best)
+        return
+    if stream_stride is not None or stream_wait:
+        raise ValueError("--stream_stride and --stream_wait do nothing without --stream true.")
     paths, num_others = _listed(input)
     module = VideoClassificationModule.from_checkpoint(ckpt_path).to(usable_device(device))
     classifier = Classifier(module, over_time=over_time or pictures is not None)
@@ -87,6 +105,48 @@ def predict(
         raise ValueError(f"--input {input}: none of its {len(paths)} videos can be read.")
 
 
+def _check_stream(stride: int | None, wait: float, *, over_time: bool, pictures: str | None) -> None:
+    if stride is not None and stride < 1:
+        raise ValueError(f"--stream_stride must be at least 1, got {stride}.")
+    if wait < 0:
+        raise ValueError(f"--stream_wait must be at least 0 seconds, got {wait}.")
+    if over_time or pictures is not None:
+        raise ValueError("--over_time and --pictures do nothing with --stream, which tells for every frame anyway.")
+
+
+def _predict_stream(
+    classifier: Classifier, input: str, output: str, *, stride: int | None, wait: float, num_best: int
+) -> None:
+    if not classifier.network.is_causal:
+        raise not_causal()
+    latencies = []
+    with writable(output, "--output") as out:
+        for found in classify_stream(classifier, coming_frames(input, wait=wait), stride=stride_of(classifier, stride)):
+            line = {"frame": found.frame.name, "time": found.frame.time}
+            if found.frame.time is None:
+                del line["time"]
+            out.write(
+                json.dumps(
+                    {
+                        **line,
+                        **_best(found.probabilities, classifier.class_names, num_best=num_best),
+                        "latency_ms": round(1e3 * found.latency, 3),
+                    },
+                    ensure_ascii=False,
+                )
+                + "\n"
+            )
+            out.flush()  # whoever watches need not wait for more
+            latencies.append(found.latency)
+    # The first one pays for what is set up once.
+    usual = np.array(latencies[1:] or latencies) * 1e3
+    print(
+        f"Classified {len(latencies)} frames as they came; latency {np.median(usual):.1f} ms (median), "
+        f"{np.quantile(usual, 0.95):.1f} ms (95 %).",
+        file=sys.stderr,
+    )
+
+
 def _listed(input: str) -> tuple[list[Path], int]:
     path = Path(input)
     if path.is_dir():
@@ -97,15 +157,7 @@ def _listed(input: str) -> tuple[list[Path], int]:
 
 
 def _as_json(path: Path, found: Found, class_names: list[str], *, num_best: int, over_time: bool) -> str:
-    order = np.argsort(-found.probabilities, kind="stable")
-    line: dict[str, Any] = {
-        "video": str(path),
-        "class": class_names[order[0]],
-        "probability": float(found.probabilities[order[0]]),
-        "top": [
-            {"class": class_names[one], "probability": float(found.probabilities[one])} for one in order[:num_best]
-        ],
-    }
+    line: dict[str, Any] = {"video": str(path), **_best(found.probabilities, class_names, num_best=num_best)}
     if over_time:
         assert found.over_time is not None
         line["over_time"] = [
@@ -117,6 +169,15 @@ def _as_json(path: Path, found: Found, class_names: list[str], *, num_best: int,
             for frame, probabilities in zip(found.frames, found.over_time, strict=True)
         ]
     return json.dumps(line, ensure_ascii=False) + "\n"
+
+
+def _best(probabilities: Float[np.ndarray, "classes"], class_names: list[str], *, num_best: int) -> dict[str, Any]:
+    order = np.argsort(-probabilities, kind="stable")
+    return {
+        "class": class_names[order[0]],
+        "probability": float(probabilities[order[0]]),
+        "top": [{"class": class_names[one], "probability": float(probabilities[one])} for one in order[:num_best]],
+    }
 
 
 def _draw(classifier: Classifier, path: Path, found: Found, folder: Path, *, number: int) -> None:

@@ -60,7 +60,7 @@ def test_the_config_is_a_dozen_lines() -> None:
 
 def test_the_commands_run(folder: Path) -> None:
     """The second command tests, the others predict."""
-    assert [command.split()[0] for command in COMMANDS] == ["fit", "test", "predict", "predict"]
+    assert [command.split()[0] for command in COMMANDS] == ["fit", "test", "predict", "predict", "predict"]
     main(VIDEO_CLASSIFICATION, [*shlex.split(COMMANDS[1]), "--trainer.accelerator", "cpu"])
     lines = Path("runs/video_classification/clips/test_predictions.jsonl").read_text(encoding="utf-8").splitlines()
     assert 3 <= len(lines) <= 6

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
+from PIL import Image
 
 from apps.video_classification.predict import predict
 from core.training.checkpointing import CheckpointConfig, RunCheckpoints
+from data.video_io import probe, read_frames
 from tests.contracts.applications.video_classification import _make
 
 
@@ -70,9 +72,41 @@ def test_what_cannot_be_read_is_skipped_counted_and_listed(
         predict(str(checkpoint), str(some), str(tmp_path / "other.jsonl"), progress=False)
 
 
+def test_a_stream_says_for_every_frame_what_the_whole_says_of_it(
+    trained: tuple[Path, Path, dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a video, and of a folder with its frames as pictures."""
+    folder, checkpoint, _ = trained
+    video = max((folder / "corpus" / "videos").glob("*/*.mp4"), key=lambda path: probe(path).num_frames)
+    predict(str(checkpoint), str(video), str(tmp_path / "whole.jsonl"), over_time=True, progress=False)
+    predict(str(checkpoint), str(video), str(tmp_path / "stream.jsonl"), stream=True)
+    assert "frames as they came; latency" in capsys.readouterr().err
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    frames = read_frames(video, range(probe(video).num_frames))
+    for number, frame in enumerate(frames):
+        Image.fromarray(frame).save(pictures / f"{number:03}.png")
+    predict(str(checkpoint), str(pictures), str(tmp_path / "folder.jsonl"), stream=True)
+    (whole,) = lines_of(tmp_path / "whole.jsonl")
+    for name in ("stream", "folder"):
+        found = lines_of(tmp_path / f"{name}.jsonl")
+        assert len(found) == len(frames) > 3
+        for one, expected in zip(found, whole["over_time"], strict=True):
+            assert one["class"] == expected["class"]
+            assert one["probability"] == pytest.approx(expected["probability"], rel=1e-4)
+            assert one.get("time", expected["time"]) == pytest.approx(expected["time"], abs=1e-3)
+            assert one["latency_ms"] > 0
+        assert found[-1]["probability"] == pytest.approx(whole["probability"], rel=1e-4)
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
+        ({"stream_stride": 2}, "--stream_stride and --stream_wait do nothing without --stream true"),
+        ({"stream": True, "stream_stride": 0}, "--stream_stride must be at least 1, got 0"),
+        ({"stream": True, "stream_wait": -1.0}, "--stream_wait must be at least 0 seconds, got -1"),
+        ({"stream": True, "over_time": True}, "do nothing with --stream"),
+        ({"stream": True, "input": "nowhere"}, "nowhere is not there"),
         ({"num_best": 0}, "--num_best must be at least 1, got 0"),
         ({"input": "nowhere"}, "--input nowhere is not there"),
         ({"output": "EXISTS"}, "exists. Choose another name"),
