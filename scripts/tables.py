@@ -23,6 +23,7 @@ DOCUMENTS = (
     "docs/forecasting.md",
     "docs/translation.md",
     "docs/captioning.md",
+    "docs/video_classification.md",
     "docs/benchmarks.md",
     "docs/notes.md",
 )
@@ -107,6 +108,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "forecasting": lambda: _results("forecasting", ("mse", "mae", "mase"), digits=4),
     "translation": lambda: _results("translation", ("bleu_lc", "bleu_cased", "chrf", "loss"), digits=2),
     "captioning": lambda: _results("captioning", ("bleu4", "rouge_l", "cider_d", "loss"), digits=3),
+    "video_classification": lambda: _results("video_classification", ("top1", "top5", "class_top1", "loss"), digits=3),
     "benchmarks": _benchmarks,
 }
 
