@@ -13,6 +13,7 @@ import torch
 from core.training.checkpoint_io import read_checkpoint
 from core.training.optimisation import OptimizerConfig
 from tests.contracts.case import Case, Run, in_double
+from tests.contracts.cases import CASES
 
 
 class Gradients(pl.Callback):
@@ -99,7 +100,10 @@ def test_half_precision_that_overflows_is_refused(case: Case, tmp_path: Path) ->
 def test_two_processes_take_the_steps_of_one(
     case: Case, command: Callable[..., Any], here: Callable[..., None], tmp_path: Path
 ) -> None:
-    """1 x 26, 4 accumulated pieces, 2 processes, and 2 processes x 2 pieces: the same weights to 1e-6 in float64."""
+    """1 x 26, 4 accumulated pieces, 2 processes, and 2 processes x 2 pieces: the same weights to 1e-6 in float64.
+
+    The last once: how processes and pieces go together is no application's business, and each start takes its seconds.
+    """
     config = tmp_path / "run.yaml"
     config.write_text(case.config(tmp_path))
     cuts = {
@@ -108,13 +112,14 @@ def test_two_processes_take_the_steps_of_one(
         "two": ["--trainer.devices", "2", "--trainer.strategy", "ddp"],
         "both": ["--trainer.devices", "2", "--trainer.strategy", "ddp", "--trainer.accumulate_grad_batches", "2"],
     }
-    states, metrics = {}, {}
+    if case is not CASES[0]:
+        del cuts["both"]
+    states = {}
     for name, settings in cuts.items():
         run = command if "ddp" in settings else here
         run(case, "fit", "-c", str(config), "--run_dir", str(tmp_path / name), *settings)
         states[name] = read_checkpoint(tmp_path / name / "checkpoints" / "last.ckpt")
-        metrics[name] = (tmp_path / name / "metrics.json").read_text()
-    for name in ("accumulated", "two", "both"):
+    for name in list(cuts)[1:]:
         assert states[name]["global_step"] == states["one"]["global_step"]
         for key, value in states["one"]["state_dict"].items():
             torch.testing.assert_close(
