@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Self, get_args
 
@@ -91,25 +90,8 @@ class VideoClassificationModule(StagedModule[TrainingStage]):
         super().configure_model()
         data = getattr(self.trainer, "datamodule", None)
         if isinstance(data, VideoClassificationData):
-            data.use_encoder(self._frozen_encoder(data.transform.shape))
-
-    def _frozen_encoder(self, size: tuple[int, int]) -> FrozenEncoder | None:
-        """The encoder as it is before it is trained; None where it is from the start."""
-        frozen_epochs, network = self.stages.frozen_epochs, self.network
-        if frozen_epochs == 0:
-            return None
-        assert network is not None
-        encoder = network.encoder
-
-        def encode(images: Tensor) -> Tensor:
-            return network.encode(images.to(self.device))
-
-        return FrozenEncoder(
-            encode=encode,
-            fingerprint=lambda: f"{encoder.weights_fingerprint()}-{encoder.config.features}-{encoder.config.grid_size}",
-            row_shape=(math.prod(encoder.grid_shape(*size)), encoder.num_features),
-            epochs=frozen_epochs,
-        )
+            frozen = self.frozen_encoder(data.transform.shape)
+            data.use_encoder(None if frozen is None else FrozenEncoder(**frozen))
 
     def settings(self) -> dict[str, Any]:
         """The module's own settings as plain data."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
-from typing import ClassVar, Generic
+from typing import Any, ClassVar, Generic
 
 from lightning_utilities.core.rank_zero import rank_zero_only
 from pytorch_lightning.trainer.states import TrainerFn
 
-from core.nn.vision import ImageEncoderConfig
+from core.nn.vision import ImageEncoder, ImageEncoderConfig
 from core.training.module import ApplicationModule
 from core.training.optimisation import OptimizerConfig, Part, ScheduleConfig
 from core.training.stages import AnyStage, Stages
@@ -66,6 +67,30 @@ class StagedModule(ApplicationModule, Generic[AnyStage]):
         """Whether the encoder's weights come from where its config says; whatever does not train has them from a checkpoint."""
         trainer = getattr(self, "_trainer", None)
         return trainer is not None and trainer.state.fn == TrainerFn.FITTING
+
+    def frozen_encoder(self, size: tuple[int, int]) -> dict[str, Any] | None:
+        """The encoder as it is before it is trained, by the fields of `data.feature_cache.FrozenEncoder`.
+
+        Args:
+            size: height and width of the images, pixels.
+
+        Returns:
+            None where it is trained from the start.
+        """
+        epochs = self.stages.frozen_epochs
+        if epochs == 0:
+            return None
+        network: Any = self.network
+        encoder: ImageEncoder = network.encoder
+        encode = network.encode
+        return {
+            "encode": lambda images: encode(images.to(self.device)),
+            "fingerprint": lambda: (
+                f"{encoder.weights_fingerprint()}-{encoder.config.features}-{encoder.config.grid_size}"
+            ),
+            "row_shape": (math.prod(encoder.grid_shape(*size)), encoder.num_features),
+            "epochs": epochs,
+        }
 
     def optimised_parts(self, *, num_steps: int, steps_an_epoch: int) -> Sequence[Part]:
         """The encoder, and all else."""

@@ -130,7 +130,8 @@ def _replace(path: Path, content: bytes) -> None:
 class BrokenVideos:
     """Videos that turn out to be broken while they are read: each gives way to another, and too many end the run.
 
-    Which one steps in follows from the broken one alone, so that a run that resumes sees the same.
+    Which one steps in follows from the broken one alone, so that a run that resumes sees the same. Each process that reads
+    counts those that it has met itself.
 
     Args:
         num_videos: of the part.
@@ -150,7 +151,7 @@ class BrokenVideos:
         """
         if number not in self.problems:
             self.problems[number] = str(problem)
-            if len(self.problems) > max(self.max_share * self.num_videos, 0):
+            if len(self.problems) > self.max_share * self.num_videos:
                 raise ValueError(
                     f"{len(self.problems)} of {self.num_videos} training videos broke off while they were read, and "
                     f"data.max_broken_share={self.max_share} allows {self.max_share:.1%} of them: "
