@@ -29,6 +29,7 @@ from core.training.optimisation import Constant, OptimizerConfig, ScheduleConfig
 from core.training.plain import from_plain, to_plain
 from core.training.staged_module import StagedModule
 from core.training.warm_start import check_taken_rows
+from core.training.workload import Workload
 from data.captioning import CaptionBatch, CaptioningData
 from data.feature_cache import FrozenEncoder
 from data.text import Text, load_text
@@ -41,6 +42,7 @@ class CaptioningModule(StagedModule[Stage]):
     """Trains a network that describes images, and measures what it says of them."""
 
     application: ClassVar[str] = "captioning"
+    unit: ClassVar[str] = "images"
     free_in_evaluation: ClassVar[tuple[str, ...]] = (
         *("optimizer", "schedule", "seed", "loss_mean", "label_smoothing", "teacher_forcing", "doubly_stochastic"),
         *("stages", "self_critical", "search", "validation_search", "max_length"),
@@ -247,6 +249,11 @@ class CaptioningModule(StagedModule[Stage]):
             assert isinstance(data, CaptioningData)
             self._reward = CiderD.of(data.reference_tokens("train"))
         return self._reward
+
+    def workload(self, batch: CaptionBatch) -> Workload:
+        """Images; padding of their captions."""
+        captions = Workload.of_lengths(batch.lengths, size=batch.captions.shape[1], weight=batch.row_weight)
+        return captions._replace(units=(batch.weight > 0).sum())
 
     def evaluation_values(self, batch: CaptionBatch) -> dict[str, SummedLoss]:
         """The loss of the true captions, without smoothing and penalties: exp of it is the perplexity a word."""

@@ -17,6 +17,7 @@ from core.nn.losses import MeanOver, SummedLoss, summed_loss
 from core.training.module import ApplicationModule
 from core.training.optimisation import Constant, OptimizerConfig, ScheduleConfig
 from core.training.plain import from_plain, to_plain
+from core.training.workload import Workload
 from data.forecasting import ForecastBatch, ForecastingData
 from data.series.forecast_streams import StreamBatch
 
@@ -43,6 +44,7 @@ class ForecastingModule(ApplicationModule):
     """Trains a forecasting network and measures it."""
 
     application: ClassVar[str] = "forecasting"
+    unit: ClassVar[str] = "windows"
     free_in_evaluation: ClassVar[tuple[str, ...]] = (
         *("optimizer", "schedule", "seed", "loss_mean", "metrics_in"),
         *("file", "season_length", "seasonal_error", "has_missing"),
@@ -178,6 +180,15 @@ class ForecastingModule(ApplicationModule):
         losses = self.head.losses(outputs.flatten(0, 1), values, mask=counted)
         weight = batch.weight.repeat_interleave(outputs.shape[1])
         return summed_loss(losses, mask=counted, mean=self.loss_mean, weight=weight)
+
+    def workload(self, batch: ForecastBatch | StreamBatch) -> Workload:
+        """Windows, each step that a chunk counts being the end of one; padding of what comes before the horizon."""
+        if isinstance(batch, StreamBatch):
+            assert isinstance(self.network, StreamNetwork)
+            size, units = batch.values.shape[1] - self.network.horizon, batch.lengths - batch.chunk.context
+        else:
+            size, units = batch.context.shape[1], torch.ones_like(batch.lengths)
+        return Workload.of_lengths(batch.lengths, size=size, weight=batch.weight, units=units)
 
     def evaluation_values(self, batch: ForecastBatch) -> dict[str, SummedLoss]:
         """Loss and metrics of a piece, and those of the seasonal naive forecast beside them."""

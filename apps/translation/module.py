@@ -27,6 +27,7 @@ from core.training.module import ApplicationModule
 from core.training.optimisation import Constant, OptimizerConfig, ScheduleConfig
 from core.training.plain import from_plain, to_plain
 from core.training.warm_start import check_taken_rows
+from core.training.workload import Workload
 from data.text import Text, load_text
 from data.translation import TranslationBatch, TranslationData
 
@@ -47,6 +48,7 @@ class TranslationModule(ApplicationModule):
     """Trains a network that translates, and measures what it generates."""
 
     application: ClassVar[str] = "translation"
+    unit: ClassVar[str] = "tokens"
     free_in_evaluation: ClassVar[tuple[str, ...]] = (
         *("optimizer", "schedule", "seed", "loss_mean", "label_smoothing", "teacher_forcing"),
         *("search", "validation_search", "max_length"),
@@ -197,6 +199,14 @@ class TranslationModule(ApplicationModule):
             label_smoothing=self.label_smoothing,
             true_probability=self.teacher_forcing.true_probability(self.position.total_batches),
         )
+
+    def workload(self, batch: TranslationBatch) -> Workload:
+        """Tokens of the target with its end; padding of both sides."""
+        source, target = (
+            Workload.of_lengths(lengths, size=side.shape[1], weight=batch.weight)
+            for lengths, side in ((batch.source_lengths, batch.source), (batch.target_lengths, batch.target))
+        )
+        return (source + target)._replace(units=target.units)
 
     def evaluation_values(self, batch: TranslationBatch) -> dict[str, SummedLoss]:
         """The loss of the true translation, without smoothing: exp of it is the perplexity a token."""

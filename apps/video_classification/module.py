@@ -20,6 +20,7 @@ from core.training.optimisation import Constant, OptimizerConfig, ScheduleConfig
 from core.training.plain import from_plain, to_plain
 from core.training.staged_module import StagedModule
 from core.training.stages import TrainingStage
+from core.training.workload import Workload
 from data.feature_cache import FrozenEncoder
 from data.video_classification import VideoBatch, VideoClassificationData
 from data.videos.balance import class_weights as weights_of_classes
@@ -31,6 +32,7 @@ class VideoClassificationModule(StagedModule[TrainingStage]):
     """Trains a network that says what a clip shows, and measures how often it is right."""
 
     application: ClassVar[str] = "video_classification"
+    unit: ClassVar[str] = "frames"
     free_in_evaluation: ClassVar[tuple[str, ...]] = (
         *("optimizer", "schedule", "seed", "stages", "class_weights", "label_smoothing"),
     )
@@ -154,6 +156,10 @@ class VideoClassificationModule(StagedModule[TrainingStage]):
             counts = torch.tensor(self.preprocessing["class_counts"]).numpy()
             self._weights = torch.from_numpy(weights_of_classes(counts, self.class_weights))
         return self._weights.to(like)
+
+    def workload(self, batch: VideoBatch) -> Workload:
+        """Frames; padding of clips to the longest, which pixels have none of, but their features have."""
+        return Workload.of_lengths(batch.lengths, size=batch.lengths.max(), weight=batch.weight)
 
     def evaluation_values(self, batch: VideoBatch) -> dict[str, SummedLoss]:
         """Cross-entropy of the classes, nats a clip, without smoothing and weights."""

@@ -54,8 +54,8 @@ class FinishedRun:
         """Write `metrics.json` into the run's folder, or `test_metrics.json` for a test without a training."""
         table = self.forecasters()
         content = {
-            "metrics": _strict(table.pop("ours")),
-            "baselines": {who: _strict(values) for who, values in table.items()},
+            "metrics": strict(table.pop("ours")),
+            "baselines": {who: strict(values) for who, values in table.items()},
             **self.facts,
         }
         path = self.run_dir / (METRICS_FILE if self.facts else TEST_FILE)
@@ -63,9 +63,10 @@ class FinishedRun:
         return path
 
 
-def _strict(values: Metrics) -> dict[str, float | None]:
-    # NaN is no JSON; a metric without a value (no series has a MASE unit, say) is null.
-    return {name: None if math.isnan(value) else value for name, value in values.items()}
+def strict(values: Metrics) -> dict[str, float | None]:
+    """Metrics as JSON has them."""
+    # NaN and infinity are no JSON; a metric without a value (no series has a MASE unit, say) is null.
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}
 
 
 def write_whole(path: Path, text: str) -> None:

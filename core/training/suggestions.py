@@ -6,7 +6,7 @@ import difflib
 import importlib
 import inspect
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
@@ -59,8 +59,15 @@ def _classes(parser: ArgumentParser, key: str) -> list[str]:
     for each in _with_subparsers(parser):
         for action in each._actions:
             kind = getattr(action, "_typehint", None)
-            if action.dest == key and inspect.isclass(kind):
-                return sorted(name.__name__ for name in _concrete(kind))
+            if action.dest == key:
+                # Of several types, such as one logger or a list or true, the classes that are not Python's own.
+                kinds = [kind] if inspect.isclass(kind) else [one for one in get_args(kind) if inspect.isclass(one)]
+                ours = [
+                    one
+                    for one in kinds
+                    if one.__module__ != "builtins" and not one.__module__.startswith("collections")
+                ]
+                return sorted({name.__name__ for one in ours for name in _concrete(one)})
     return []
 
 

@@ -24,6 +24,7 @@ from core.training.module import ApplicationModule
 from core.training.optimisation import Constant, Cosine, OptimizerConfig, ScheduleConfig
 from core.training.plain import from_plain, to_plain
 from core.training.truncated_bptt import StreamStates, counted_steps, run_streams
+from core.training.workload import Workload
 from data.batching import Piece
 from data.module import LoaderConfig, PlannedDataModule
 from data.streams import ChunkConfig, Chunks, StreamChunk, StreamPlan
@@ -116,6 +117,7 @@ class StreamingNetwork(nn.Module):
 
 class StreamingModule(ApplicationModule):
     application: ClassVar[str] = "streaming"
+    unit: ClassVar[str] = "steps"
     network: StreamingNetwork | None
 
     def __init__(
@@ -140,6 +142,9 @@ class StreamingModule(ApplicationModule):
         mask = counted_steps(batch.chunk, outputs.shape[1]).unsqueeze(-1)
         losses = squared_error(outputs, batch.target, mask=mask)
         return summed_loss(losses, mask=mask, mean=self.loss_mean, weight=batch.weight)
+
+    def workload(self, batch: StreamBatch) -> Workload:
+        return Workload.of_lengths(batch.chunk.lengths, size=batch.inputs.shape[1], weight=batch.weight)
 
     def training_loss(self, batch: StreamBatch) -> SummedLoss:
         return self._loss(batch, self.training_states)
