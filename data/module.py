@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import sys
 import time
 from abc import abstractmethod
@@ -81,6 +83,26 @@ def _as_made(batch: Any) -> Any:
     return batch
 
 
+_FOR_THE_RUN = (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT)
+
+
+@contextlib.contextmanager
+def _signals_kept_from_workers() -> Iterator[None]:
+    """Workers that start meanwhile are sent no signal before `_leave_signals_to_the_run` has run in them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _FOR_THE_RUN)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _leave_signals_to_the_run(worker: int) -> None:
+    """A cluster signals every process of a run, but only the run itself can save: its workers end when it does."""
+    for number in _FOR_THE_RUN:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _FOR_THE_RUN)
+
+
 class PlannedLoader(DataLoader[Any]):
     """A `DataLoader` over the pieces of a plan that counts the seconds its consumer has waited."""
 
@@ -88,7 +110,8 @@ class PlannedLoader(DataLoader[Any]):
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         start = time.perf_counter()
-        batches = super().__iter__()
+        with _signals_kept_from_workers():
+            batches = super().__iter__()
         self.wait_seconds += time.perf_counter() - start
         while True:
             start = time.perf_counter()
@@ -178,6 +201,7 @@ class PlannedDataModule(pl.LightningDataModule):
             prefetch_factor=self.loader.prefetch_factor,
             pin_memory=self.loader.pin_memory,
             persistent_workers=self.loader.num_workers > 0,
+            worker_init_fn=_leave_signals_to_the_run if self.loader.num_workers else None,
         )
 
     def train_dataloader(self) -> PlannedLoader:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+import signal
+from collections.abc import Callable, Iterator
 
 import jaxtyping
 import pytest
 import torch
+
+from core.training import signals
 
 # Every shape annotation of core.nn is checked at run time. Before its first import: the hook rewrites modules as they load.
 jaxtyping.install_import_hook("core.nn", "beartype.beartype")
@@ -30,3 +33,24 @@ def _no_process_group_left_behind() -> Iterator[None]:
     yield
     for name in names:
         os.environ.pop(name, None)
+
+
+@pytest.fixture
+def catching() -> Iterator[None]:
+    """This process catches signals as a command of ours does; afterwards it is as it was."""
+    handlers = {number: signal.getsignal(number) for number in (*signals.CAUGHT, signal.SIGINT)}
+    signals.catch_signals()
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    signals._received.__init__()  # type: ignore[misc]
+
+
+@pytest.fixture
+def forget() -> Callable[[], None]:
+    """Forget the signal that this process was sent, as the next process would not know of it."""
+
+    def _forget() -> None:
+        signals._received.signal_name = None
+
+    return _forget

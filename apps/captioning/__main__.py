@@ -1,5 +1,10 @@
 """python -m apps.captioning {fit,validate,test,predict}; see docs/captioning.md."""
 
+from core.training.signals import catch_signals
+
+if __name__ == "__main__":
+    catch_signals()  # before the imports below, which take seconds
+
 from apps.captioning.module import CaptioningModule
 from apps.captioning.predict import predict
 from apps.captioning.report import feed_forward_baseline, report

@@ -1,5 +1,10 @@
 """python -m apps.forecasting {fit,validate,test,predict}; see docs/forecasting.md."""
 
+from core.training.signals import catch_signals
+
+if __name__ == "__main__":
+    catch_signals()  # before the imports below, which take seconds
+
 from apps.forecasting.module import ForecastingModule
 from apps.forecasting.predict import predict
 from apps.forecasting.report import feed_forward_baseline, report

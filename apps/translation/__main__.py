@@ -1,5 +1,10 @@
 """python -m apps.translation {fit,validate,test,predict}; see docs/translation.md."""
 
+from core.training.signals import catch_signals
+
+if __name__ == "__main__":
+    catch_signals()  # before the imports below, which take seconds
+
 from apps.translation.module import TranslationModule
 from apps.translation.predict import predict
 from apps.translation.report import feed_forward_baseline, report

@@ -1,5 +1,10 @@
 """python -m apps.video_classification {fit,validate,test,predict}; see docs/video_classification.md."""
 
+from core.training.signals import catch_signals
+
+if __name__ == "__main__":
+    catch_signals()  # before the imports below, which take seconds
+
 from apps.video_classification.module import VideoClassificationModule
 from apps.video_classification.predict import predict
 from apps.video_classification.report import feed_forward_baseline, report

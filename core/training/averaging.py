@@ -9,7 +9,7 @@ another one.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,8 @@ class ExponentialAverage(pl.Callback):
         self.decay = decay
         self._average: dict[str, Tensor] = {}
         self._step = 0
+        self.is_in_place = False
+        """Whether the module has the average just now, in a validation."""
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Begin with the weights as they are, unless a checkpoint brings the average."""
@@ -55,6 +57,9 @@ class ExponentialAverage(pl.Callback):
             self._average = {name: weight.detach().clone() for name, weight in pl_module.named_parameters()}
         # A resumed run reads its average on the CPU.
         self._average = {name: self._average[name].to(weight.device) for name, weight in pl_module.named_parameters()}
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Only now does a resumed run know its step: a piece that ends no step must not count as one."""
         self._step = trainer.global_step
 
     @torch.no_grad()
@@ -89,11 +94,13 @@ class ExponentialAverage(pl.Callback):
         """Validate the average; by itself (not within a training) a validation is of whatever was loaded."""
         if trainer.state.fn == "fit":
             self._exchange(pl_module)
+            self.is_in_place = True
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Go on with the weights."""
         if trainer.state.fn == "fit":
             self._exchange(pl_module)
+            self.is_in_place = False
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -123,6 +130,16 @@ class ExponentialAverage(pl.Callback):
             )
         stored = checkpoint[AVERAGE]
         self._average = {name: stored[name].clone() for name, _ in pl_module.named_parameters()}
+
+
+@contextmanager
+def weights_in_training(trainer: pl.Trainer) -> Iterator[None]:
+    """Within a validation: the module has the weights that are trained, and not their average."""
+    with ExitStack() as stack:
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, ExponentialAverage) and callback.is_in_place:
+                stack.enter_context(callback._exchanged(trainer.lightning_module))
+        yield
 
 
 def require_average_callback(checkpoint: dict[str, Any], callbacks: Sequence[Any]) -> None:

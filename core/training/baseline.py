@@ -12,6 +12,7 @@ from pytorch_lightning.loggers import CSVLogger
 
 from core.training.checkpointing import CheckpointConfig, RunCheckpoints
 from core.training.module import ApplicationModule
+from core.training.preemption import Preemption
 
 FOLDER = "baseline"
 
@@ -60,7 +61,7 @@ def train_baseline(
     settings["default_root_dir"] = str(folder)
     # Callbacks of the run (a learning-rate monitor, say) may need a logger.
     settings["logger"] = CSVLogger(folder, name="csv")
-    settings["callbacks"] = [*(settings.get("callbacks") or []), checkpoints]
+    settings["callbacks"] = [*(settings.get("callbacks") or []), Preemption(checkpoints), checkpoints]
     if config.max_epochs is not None:
         settings["max_epochs"] = config.max_epochs
         every = settings.get("check_val_every_n_epoch")

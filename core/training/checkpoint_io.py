@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
+import shutil
 import tempfile
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +18,7 @@ from pytorch_lightning.plugins.io import CheckpointIO
 
 FORMAT = 1
 KEY = "unroll"
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class SafeCheckpointIO(CheckpointIO):
@@ -23,8 +28,21 @@ class SafeCheckpointIO(CheckpointIO):
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        """Write `checkpoint` so that `path` holds either the old or the new file, never a part."""
+        """Write `checkpoint` so that `path` holds either the old or the new file, never a part.
+
+        Raises:
+            ValueError: where the disk is full.
+        """
         target = Path(path)
+        try:
+            self._write(checkpoint, target)
+        except (OSError, RuntimeError) as error:
+            if not is_disk_full(error):
+                raise
+            raise ValueError(disk_full_message(target)) from error
+
+    @staticmethod
+    def _write(checkpoint: dict[str, Any], target: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
         try:
@@ -48,6 +66,48 @@ class SafeCheckpointIO(CheckpointIO):
     def remove_checkpoint(self, path: Any) -> None:
         """Delete a checkpoint; one that is gone already is no error."""
         Path(path).unlink(missing_ok=True)
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+    """Whether a disk without space, or an exhausted quota, is behind an error."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in DISK_FULL:
+            return True
+        # torch reports a failed write as an error of its own, which says nothing of the disk.
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def disk_full_message(path: Path) -> str:
+    """What to do where the disk of `path` is full."""
+    folder = path.parent
+    while not folder.is_dir():
+        folder = folder.parent
+    try:
+        free = f"{shutil.disk_usage(folder).free / 1e6:.1f} MB free"
+    except OSError:
+        free = "nothing free"
+    kept = f" What {path} held before is whole." if path.is_file() else ""
+    return (
+        f"The disk of {folder} is full or its quota exhausted ({free}): {path} could not be written.{kept} Make room and "
+        "go on with --ckpt_path last, or copy the run to another disk first."
+    )
+
+
+@contextmanager
+def full_disk_explained(run_dir: Path) -> Iterator[None]:
+    """Say what to do where a log, a table or a picture of a run finds no room on its disk.
+
+    Raises:
+        ValueError: the disk is full.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        if not is_disk_full(error):
+            raise
+        named = error.filename if isinstance(error, OSError) else None
+        raise ValueError(disk_full_message(Path(named or run_dir / "logs"))) from error
 
 
 def _umask() -> int:

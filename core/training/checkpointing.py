@@ -62,6 +62,7 @@ class RunCheckpoints(Checkpoint):
         self._last_saved_step = 0
         self._last_saved_time = time.monotonic()
         self.seconds_spent = 0.0
+        self._is_over = False
 
     @property
     def last_path(self) -> Path:
@@ -136,11 +137,16 @@ class RunCheckpoints(Checkpoint):
         """After the last step."""
         self._epoch_ended = True
         self._save_what_is_due(trainer)
+        self._is_over = True
 
-    def _save_what_is_due(self, trainer: pl.Trainer) -> None:
+    def save_now(self, trainer: pl.Trainer) -> None:
+        """Write last.ckpt, and best.ckpt where it is due, whatever the interval."""
+        self._save_what_is_due(trainer, at_once=True)
+
+    def _save_what_is_due(self, trainer: pl.Trainer, *, at_once: bool = False) -> None:
         if self.config.monitor is None and self._epoch_ended:
             self._best_due = True
-        last_due = self._epoch_ended or self._interval_over(trainer)
+        last_due = at_once or self._epoch_ended or self._interval_over(trainer)
         if last_due:
             # Noted before writing, so that the file itself says when it was written.
             self._last_saved_step = trainer.global_step
@@ -176,7 +182,9 @@ class RunCheckpoints(Checkpoint):
         return {"best_score": self.best_score, "last_saved_step": self._last_saved_step, "seconds": self.seconds_spent}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the best score of the interrupted run."""
+        """Take up the best score of the interrupted run; nothing of a checkpoint that is tested once training is over."""
+        if self._is_over:
+            return
         self.best_score = state_dict["best_score"]
         self._last_saved_step = state_dict["last_saved_step"]
         self.seconds_spent = state_dict["seconds"]

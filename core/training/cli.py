@@ -23,14 +23,19 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from core.training.allocator import keep_freed_memory
 from core.training.baseline import FOLDER as BASELINE_FOLDER
 from core.training.baseline import BaselineConfig, test_metrics, train_baseline
-from core.training.checkpoint_io import KEY, read_checkpoint
+from core.training.checkpoint_io import KEY, full_disk_explained, read_checkpoint
 from core.training.checkpointing import CheckpointConfig, RunCheckpoints
-from core.training.finished_run import FinishedRun
+from core.training.finished_run import FinishedRun, Metrics
+from core.training.loggers import LoggersParser, default_loggers, settle_loggers
 from core.training.matmul import use_onednn_matmul
 from core.training.module import ApplicationModule
+from core.training.preemption import Preemption
 from core.training.progress import progress_bar
-from core.training.run_folder import RunFolder, claim_run_dir, resolve_checkpoint
+from core.training.restarts import Restarts
+from core.training.run_folder import AUTO, RunFolder, claim_run_dir, resolve_checkpoint
+from core.training.signals import Interrupted, catch_keyboard, exit_interrupted, stop_at_once
 from core.training.suggestions import with_nearest_key
+from core.training.summary import Status, fit_figures, print_summary
 from core.training.throughput import Throughput
 
 EXIT_BAD_INPUT = 2
@@ -61,7 +66,7 @@ class Application:
     defaults: dict[str, Any] = field(default_factory=dict)
 
 
-class _Parser(LightningArgumentParser):
+class _Parser(LoggersParser):
     """Ends with the nearest known key when a key is unknown."""
 
     def error(self, message: str, ex: Exception | None = None) -> Any:
@@ -124,6 +129,13 @@ class ApplicationCLI(LightningCLI):
             help="Start afresh in a run folder that holds a checkpoint already; otherwise that is refused.",
         )
         parser.add_argument(
+            "--max_starts",
+            type=int,
+            default=3,
+            help="With --ckpt_path auto: starts in a row at the same step that are let through, so that a run which never "
+            "reaches its next checkpoint is not started for ever. Those that a signal has ended do not count.",
+        )
+        parser.add_argument(
             "--num_threads",
             type=int | None,
             default=None,
@@ -171,6 +183,7 @@ class ApplicationCLI(LightningCLI):
         if config.onednn_matmul:
             use_onednn_matmul()
         self.run_dir = Path(config.run_dir or self._default_run_dir(config))
+        settle_loggers(config.trainer.logger, self.run_dir)
         checkpoints = self.run_dir / "checkpoints"
         self.ckpt_path = resolve_checkpoint(config.ckpt_path, checkpoints, fitting=self.subcommand == "fit")
         if self.subcommand == "fit":
@@ -182,6 +195,11 @@ class ApplicationCLI(LightningCLI):
                 raise ValueError("--init_skip says what --init_from leaves out; without it, it does nothing.")
             if config.overwrite and self.ckpt_path is not None:
                 raise ValueError("--overwrite replaces a run and --ckpt_path resumes one: give one of them.")
+            if config.max_starts < 1:
+                raise ValueError(f"max_starts must be at least 1, got {config.max_starts}.")
+            self.is_started_again = config.ckpt_path == AUTO
+            if self.ckpt_path is None:
+                config.ckpt_path = None
             if not config.trainer.fast_dev_run:
                 claim_run_dir(self.run_dir, resumed=self.ckpt_path, overwrite=config.overwrite)
         elif config.init_from or config.init_skip:
@@ -204,7 +222,7 @@ class ApplicationCLI(LightningCLI):
         fitting = self.subcommand == "fit" and not trainer["fast_dev_run"]
         if trainer["max_epochs"] is None and trainer["max_steps"] < 0 and trainer["max_time"] is None:
             trainer["max_epochs"] = DEFAULT_EPOCHS
-        if trainer["logger"] is None:
+        if trainer["logger"] in (None, True):
             trainer["logger"] = default_loggers(self.run_dir) if fitting else False
         given = trainer["callbacks"] or []
         callbacks: list[pl.Callback] = list(given) if isinstance(given, list | tuple) else [given]
@@ -216,10 +234,24 @@ class ApplicationCLI(LightningCLI):
         # The baseline's trainer gets copies as they are now: callbacks and strategies keep state of their trainer.
         self.baseline_settings = copy.deepcopy(trainer)
         self.throughput = Throughput()
-        return self._instantiate_trainer(trainer, [self.checkpoints, self.throughput] if fitting else [])
+        ours: list[pl.Callback] = [Preemption(self.checkpoints if fitting else None)]
+        if fitting:
+            ours += [self.checkpoints, self.throughput]
+            if self.is_started_again:
+                ours.append(Restarts(self.run_dir, max_starts=config.max_starts))
+        return self._instantiate_trainer(trainer, ours)
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        try:
+            with full_disk_explained(self.run_dir):
+                super()._run_subcommand(subcommand)
+        except Interrupted:
+            self._summarise("interrupted", {})
+            raise
 
     def fit(self, model: ApplicationModule, **kwargs: Any) -> None:
         """Train, then hand the run to the application for its tests and pictures."""
+        catch_keyboard()
         config = self.config[self.subcommand]
         if config.init_from:
             model.init_from(config.init_from, skip=config.init_skip)
@@ -227,6 +259,7 @@ class ApplicationCLI(LightningCLI):
                 self._adopt(config.init_from)
         self.trainer.fit(model, datamodule=self.datamodule, ckpt_path=_text(self.ckpt_path))
         if self.trainer.interrupted or config.trainer.fast_dev_run:
+            self._summarise("interrupted" if self.trainer.interrupted else "finished", {})
             return
         run = FinishedRun(
             model,
@@ -238,7 +271,7 @@ class ApplicationCLI(LightningCLI):
                 "fit_seconds": round(self.throughput.fit_seconds, 2),
                 "steps": self.trainer.global_step,
                 "parameters": sum(parameter.numel() for parameter in model.parameters()),
-                "data_wait_share": round(self.throughput.wait_share, 5),
+                **self.throughput.figures(),
                 "checkpoint_seconds": round(self.checkpoints.seconds_spent, 3),
                 **model.facts(),
             },
@@ -256,6 +289,12 @@ class ApplicationCLI(LightningCLI):
                 run_dir=self.run_dir,
             )
         self._report(run)
+        self._summarise("finished", run.metrics)
+
+    def _summarise(self, status: Status, metrics: Metrics) -> None:
+        command, application = str(self.subcommand), self.application.name
+        figures = fit_figures(self.trainer, self.throughput, status=status) if command == "fit" else {}
+        print_summary(status, metrics, command=command, application=application, run_dir=self.run_dir, **figures)
 
     @rank_zero_only
     def _say(self, message: str) -> None:
@@ -280,6 +319,7 @@ class ApplicationCLI(LightningCLI):
         assert self.ckpt_path is not None
         self._adopt(self.ckpt_path)
         self.trainer.validate(model, datamodule=self.datamodule, ckpt_path=_text(self.ckpt_path))
+        self._summarise("finished", model.evaluation_metrics)
 
     def test(self, model: ApplicationModule, **kwargs: Any) -> None:
         """Evaluate a checkpoint on the test part, with table and pictures."""
@@ -292,13 +332,7 @@ class ApplicationCLI(LightningCLI):
             run.baseline = self.application.baseline(model)
             run.baseline_metrics = test_metrics(self.trainer, run.baseline, self.datamodule, trained)
         self._report(run)
-
-
-def default_loggers(run_dir: Path) -> list[Any]:
-    """TensorBoard and CSV files under the run folder."""
-    from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
-
-    return [TensorBoardLogger(run_dir, name="tensorboard"), CSVLogger(run_dir, name="csv")]
+        self._summarise("finished", run.metrics)
 
 
 def _text(path: Path | None) -> str | None:
@@ -328,6 +362,8 @@ def main(application: Application, args: Sequence[str] | None = None) -> None:
             _predict(application, args[1:])
         else:
             ApplicationCLI(application, args)
+    except Interrupted as reason:
+        exit_interrupted(reason)
     except ArgumentError as error:
         _fail(error.message)
     except MisconfigurationException as error:
@@ -341,6 +377,7 @@ def main(application: Application, args: Sequence[str] | None = None) -> None:
 
 
 def _predict(application: Application, args: Sequence[str]) -> None:
+    stop_at_once()
     parser = _Parser(prog=f"python -m apps.{application.name} predict", exit_on_error=False, allow_abbrev=False)
     parser.add_function_arguments(application.predict)
     application.predict(**parser.instantiate(parser.parse_args(list(args))).as_dict())

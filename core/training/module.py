@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pytorch_lightning.trainer.states import TrainerFn
@@ -19,9 +19,11 @@ from core.training.optimisation import Constant, OptimizerConfig, Part, Schedule
 from core.training.processes import gather_over_processes
 from core.training.running_sums import RunningSums
 from core.training.seeding import seed_step, seeded
+from core.training.signals import received
 from core.training.trainer_checks import hold_to_contracts, planned_steps
 from core.training.truncated_bptt import Snapshot, StreamStates
 from core.training.warm_start import initialise_from
+from core.training.workload import Workload
 
 
 class ApplicationModule(CheckpointedModule):
@@ -41,6 +43,9 @@ class ApplicationModule(CheckpointedModule):
         seed: seed of initial weights and dropout; the command line links it to `seed_everything`.
     """
 
+    unit: ClassVar[str]
+    """What throughput is counted in, a plural: tokens, windows, images, frames."""
+
     def __init__(
         self,
         *,
@@ -57,6 +62,8 @@ class ApplicationModule(CheckpointedModule):
         self.taken_weights: frozenset[str] = frozenset()
         """Names of the network's weights that came from the checkpoint of `init_from`."""
         self._count: Tensor | None = None
+        self.stop_agreed = False
+        """Whether a process had been sent a signal by the last step, as all processes know."""
         self._guard = FiniteGuard()
         self._loss_again: Callable[[], Tensor] | None = None
         self._gradient_norms: Tensor | None = None
@@ -82,6 +89,10 @@ class ApplicationModule(CheckpointedModule):
     def metrics_of_rows(self, rows: Mapping[int, Any], *, part: str) -> Mapping[str, float]:
         """Metrics of the rows of all processes, in the order of their numbers; `part` is `validation` or `test`."""
         return {}
+
+    @abstractmethod
+    def workload(self, batch: Any) -> Workload:
+        """What a piece of a training batch holds, in `unit` and in time steps; without waiting for a device."""
 
     def facts(self) -> dict[str, Any]:
         """What else belongs into `metrics.json`, as plain data: how a metric was computed, say; nothing by default."""
@@ -161,6 +172,9 @@ class ApplicationModule(CheckpointedModule):
     def _schedule_horizon(self) -> int | None:
         return self._planned_steps()[0] if self.schedule.depends_on_num_steps else None
 
+    def _steps_an_epoch(self) -> int:
+        return self._planned_steps()[1]
+
     # Training --------------------------------------------------------------------------------------------------------
 
     def on_train_epoch_start(self) -> None:
@@ -178,13 +192,16 @@ class ApplicationModule(CheckpointedModule):
             self.trainer.fit_loop.epoch_loop._batches_that_stepped = self.global_step
 
     def _seed_piece(self, batch_idx: int) -> None:
-        index, piece = divmod(batch_idx, self.trainer.accumulate_grad_batches)
-        seed_step(self.seed, epoch=self.current_epoch, batch=index, piece=piece, rank=self.global_rank)
+        index, turn = divmod(batch_idx, self.trainer.accumulate_grad_batches)
+        # Numbered as the sampler deals them, so that a piece draws the same whoever computes it.
+        piece = turn * self.trainer.world_size + self.global_rank
+        seed_step(self.seed, epoch=self.current_epoch, batch=index, piece=piece)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """The summed loss of one piece; its count is kept until the optimiser steps."""
         self._loss_again = partial(self._compute_again, batch, batch_idx, self.training_states.snapshot())
-        loss = self.training_loss(batch)
+        with self.random_draws.watched(self.device):
+            loss = self.training_loss(batch)
         count = loss.count.detach().double()
         self._count = count if self._count is None else self._count + count
         self.training_sums.add({"loss": loss})
@@ -248,7 +265,13 @@ class ApplicationModule(CheckpointedModule):
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Turn the mean of summed losses that Lightning and DDP leave into sum / count over the global batch."""
         assert self._count is not None
-        count = self._sum_over_processes(self._count)
+        if self.trainer.world_size > 1:
+            # One exchange for both; Lightning waits for one of its own at every batch of several processes anyway.
+            asked = self._count.new_tensor(float(received() is not None))
+            count, stops = self._sum_over_processes(torch.stack([self._count, asked]))
+            self.stop_agreed = bool(stops)
+        else:
+            count = self._count
         self._count = None
         scale = self.trainer.world_size * self.trainer.accumulate_grad_batches / count.clamp(min=1.0)
         gradients = [parameter.grad for parameter in self.parameters() if parameter.grad is not None]
@@ -275,8 +298,18 @@ class ApplicationModule(CheckpointedModule):
 
     # Evaluation ------------------------------------------------------------------------------------------------------
 
+    @property
+    def is_within_step(self) -> bool:
+        """Whether pieces of a global batch have been computed whose step is still to come."""
+        return self._count is not None
+
     def on_validation_epoch_start(self) -> None:
         """Start the metrics' sums and the streams."""
+        trainer: Any = self.trainer
+        if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
+            self.position.validation_pending = False
+            # The last step's number, as always in a validation; one that is caught up on after a resumption knows no step yet.
+            trainer.fit_loop.epoch_loop._batches_that_stepped = max(self.global_step - 1, 0)
         self._start_evaluation()
 
     def _start_evaluation(self) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from core.training.averaging import require_average_callback, weights_to_use
 from core.training.checkpoint_io import FORMAT, KEY, read_checkpoint
+from core.training.elastic import Cut, RandomDraws, trainer_settings_in_pieces
 from core.training.optimisation import OptimizerConfig, ScheduleConfig
 from core.training.plain import from_plain, to_plain
 from core.training.processes import gather_over_processes
@@ -68,6 +69,7 @@ class CheckpointedModule(pl.LightningModule):
         self.position = Position()
         self.training_sums = RunningSums()
         self.training_states = StreamStates()
+        self.random_draws = RandomDraws()
 
     @abstractmethod
     def settings(self) -> dict[str, Any]:
@@ -85,6 +87,10 @@ class CheckpointedModule(pl.LightningModule):
     @abstractmethod
     def _schedule_horizon(self) -> int | None:
         """Steps of the whole run where the schedule depends on them."""
+
+    @abstractmethod
+    def _steps_an_epoch(self) -> int:
+        """Optimiser steps of an epoch."""
 
     def _data(self) -> PlannedData:
         datamodule = getattr(self.trainer, "datamodule", None)
@@ -109,6 +115,11 @@ class CheckpointedModule(pl.LightningModule):
             "training_sums": self._training_sums_of_all(),
             "streams": self.training_states.state_dict(),
             "environment": environment(),
+            "pieces": {
+                "processes": self.trainer.world_size,
+                "accumulation": self.trainer.accumulate_grad_batches,
+                "random": self.random_draws.any,
+            },
         }
 
     def _training_sums_of_all(self) -> dict[str, Tensor]:
@@ -124,7 +135,8 @@ class CheckpointedModule(pl.LightningModule):
         position.batch += self.global_step - position.total_batches
         position.global_step = position.total_batches = self.global_step
         batches = self.trainer.num_training_batches / self.trainer.accumulate_grad_batches
-        if position.batch >= batches:
+        # An epoch whose last validation is still to come has not ended.
+        if position.batch >= batches and not position.validation_pending:
             position.epoch, position.batch = position.epoch + 1, 0
         # Other ends (max_time, max_steps) are the trainer's, and may be moved.
         position.stopped = any(
@@ -163,7 +175,19 @@ class CheckpointedModule(pl.LightningModule):
                 settings["data"] = settings["trainer"] = settings[STEPS] = None
             refuse_changed_settings(before, now, purpose="The checkpoint was trained with other settings")
             return
+        cut = Cut(processes=self.trainer.world_size, accumulation=self.trainer.accumulate_grad_batches)
+        # Checkpoints of earlier versions do not say how batches were cut.
+        pieces = stored.get("pieces")
+        if pieces is not None:
+            before["trainer"] = trainer_settings_in_pieces(
+                before["trainer"],
+                stored=pieces["accumulation"],
+                now=cut.accumulation,
+                steps_an_epoch=self._steps_an_epoch(),
+            )
         refuse_changed_settings(before, now)
+        if pieces is not None:
+            self.random_draws.goes_on(pieces, now=cut)
         require_average_callback(checkpoint, self.trainer.callbacks)  # type: ignore[attr-defined]
         warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before the epoch")
         warning = environment_changes(stored["environment"])

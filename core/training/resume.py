@@ -44,6 +44,7 @@ class Position:
         total_batches: global batches done since the start.
         global_step: optimiser steps done since the start.
         stopped: whether training has ended early (early stopping), so that there is nothing to continue.
+        validation_pending: whether the validation that is due after these batches is still to be done.
     """
 
     epoch: int = 0
@@ -51,6 +52,7 @@ class Position:
     total_batches: int = 0
     global_step: int = 0
     stopped: bool = False
+    validation_pending: bool = False
 
     def to_plain(self) -> dict[str, Any]:
         """As plain data for the checkpoint."""
@@ -112,7 +114,7 @@ def lightning_progress(loops: dict[str, Any], position: Position, *, accumulatio
     fit = loops["fit_loop"]
     _zero_counters(fit)
     # An epoch under way is started but not processed: so Lightning knows that it must continue it.
-    under_way = 1 if position.batch else 0
+    under_way = 1 if position.batch else 0  # also where only the validation at its end is left
     for counters in fit["epoch_progress"].values():
         counters.update(
             ready=position.epoch + under_way,
@@ -130,6 +132,9 @@ def lightning_progress(loops: dict[str, Any], position: Position, *, accumulatio
     _set_all(fit["epoch_loop.scheduler_progress"]["total"], position.global_step)
     _set_all(fit["epoch_loop.scheduler_progress"]["current"], position.batch)
     fit["epoch_loop.state_dict"]["_batches_that_stepped"] = position.global_step
+    if position.validation_pending:
+        # A validation that has begun and not ended: Lightning runs it before it goes on.
+        fit["epoch_loop.val_loop.batch_progress"]["total"].update(ready=1, started=1, processed=0, completed=0)
     return loops
 
 

@@ -17,6 +17,8 @@ CHECKPOINTS = tuple(
     f"{folder}checkpoints/{name}.ckpt" for folder in ("", f"{BASELINE_FOLDER}/") for name in ("last", "best")
 )
 OF_A_RUN = (*CHECKPOINTS, METRICS_FILE, TEST_FILE)
+AUTO = "auto"
+"""What --ckpt_path says to start a run or to resume it, whichever it is: the same command for both."""
 
 
 class RunFolder(SaveConfigCallback):
@@ -53,7 +55,7 @@ class RunFolder(SaveConfigCallback):
 
 
 def resolve_checkpoint(ckpt_path: str | None, folder: Path, *, fitting: bool) -> Path | None:
-    """The file that --ckpt_path means: `last`, `best`, or a path.
+    """The file that --ckpt_path means: `last`, `best`, a path, or `auto`: `last` where there is one.
 
     Raises:
         ValueError: where there is none: to train from scratch instead would silently be another run.
@@ -62,6 +64,10 @@ def resolve_checkpoint(ckpt_path: str | None, folder: Path, *, fitting: bool) ->
         if fitting:
             return None
         ckpt_path = "best"
+    if ckpt_path == AUTO:
+        if not fitting:
+            raise ValueError("--ckpt_path auto starts or resumes a training; here give last, best or a path.")
+        return last if (last := folder / "last.ckpt").is_file() else None
     path = folder / f"{ckpt_path}.ckpt" if ckpt_path in ("last", "best") else Path(ckpt_path)
     if not path.is_file():
         raise ValueError(

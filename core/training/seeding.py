@@ -15,9 +15,17 @@ def seed_from(*parts: int | str) -> int:
     return int.from_bytes(digest[:8], "little") >> 1
 
 
-def seed_step(seed: int, *, epoch: int, batch: int, piece: int, rank: int) -> None:
-    """Seed torch, on the CPU and all GPUs, for the forward pass of one piece: dropout masks follow from the position."""
-    torch.manual_seed(seed_from("step", seed, epoch, batch, piece, rank))
+def seed_step(seed: int, *, epoch: int, batch: int, piece: int) -> None:
+    """Seed torch, on the CPU and all GPUs, for the forward pass of one piece: dropout masks follow from the position.
+
+    Args:
+        seed: seed of the run.
+        epoch: its epoch.
+        batch: the global batch within the epoch.
+        piece: the piece within the global batch, whichever process computes it.
+    """
+    # The last part was the process's number once: runs of one process draw what they always have.
+    torch.manual_seed(seed_from("step", seed, epoch, batch, piece, 0))
 
 
 @contextmanager

@@ -29,7 +29,7 @@ def test_dropout_differs_between_steps_and_seeds(case: Case, train: Callable[...
     from core.training.seeding import seed_step
 
     masks = []
-    for epoch, batch, piece, rank in ((0, 0, 0, 0), (0, 1, 0, 0), (1, 0, 0, 0), (0, 0, 1, 0), (0, 0, 0, 1)):
-        seed_step(7, epoch=epoch, batch=batch, piece=piece, rank=rank)
+    for seed, epoch, batch, piece in ((7, 0, 0, 0), (7, 0, 1, 0), (7, 1, 0, 0), (7, 0, 0, 1), (8, 0, 0, 0)):
+        seed_step(seed, epoch=epoch, batch=batch, piece=piece)
         masks.append(torch.rand(8))
     assert all(not torch.equal(a, b) for i, a in enumerate(masks) for b in masks[:i])

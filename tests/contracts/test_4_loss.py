@@ -121,6 +121,9 @@ def test_two_processes_take_the_steps_of_one(
         states[name] = read_checkpoint(tmp_path / name / "checkpoints" / "last.ckpt")
     for name in list(cuts)[1:]:
         assert states[name]["global_step"] == states["one"]["global_step"]
+        # What throughput is made from counts every example once, whoever computes it, and no filler.
+        done, alone = (states[which]["callbacks"]["Throughput"]["whole"] for which in (name, "one"))
+        assert [done[what] for what in ("units", "steps")] == [alone[what] for what in ("units", "steps")]
         for key, value in states["one"]["state_dict"].items():
             torch.testing.assert_close(
                 states[name]["state_dict"][key], value, rtol=1e-6, atol=1e-9, msg=f"{name} {key}"

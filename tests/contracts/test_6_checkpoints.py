@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from core.training.checkpoint_io import KEY, SafeCheckpointIO, read_checkpoint
 from core.training.optimisation import OptimizerConfig
 from core.training.warm_start import initialise_from
 from tests.contracts.case import Case
+from tests.contracts.cases import FORECASTING
 
 PLAIN = (type(None), bool, int, float, str, torch.Tensor)
 
@@ -121,7 +123,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pyt
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", half)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(ValueError, match=r"is full.*last\.ckpt could not be written.*held before is whole"):
         writer.save_checkpoint({"value": 2}, path)
     assert torch.load(path, weights_only=True) == {"value": 1}
     assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
@@ -167,3 +169,14 @@ def _match_any_line(function: Callable[..., Any], *args: Any, **kwargs: Any) -> 
         function(*args, **kwargs)
     except ValueError as error:
         raise ValueError(str(error).replace("\n", " ")) from error
+
+
+def test_the_seconds_of_a_run_are_those_of_all_its_checkpoints(here: Callable[..., None], tmp_path: Path) -> None:
+    """The test at its end loads best.ckpt, which knows those before it alone."""
+    config = tmp_path / "run.yaml"
+    config.write_text(FORECASTING.config(tmp_path))
+    here(FORECASTING, "fit", "-c", str(config), "--run_dir", str(tmp_path / "run"))
+    told = json.loads((tmp_path / "run" / "metrics.json").read_text())["checkpoint_seconds"]
+    stored = read_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")["callbacks"]
+    (seconds,) = [state["seconds"] for state in stored.values() if "seconds" in state]
+    assert told > seconds > 0

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytorch_lightning as pl
 import torch
 
 from core.training.checkpoint_io import KEY, read_checkpoint
 from tests.contracts.case import Case
 from tests.contracts.cases import FORECASTING_STREAM
 from tests.contracts.conftest import ROOT
+from tests.contracts.processes import in_processes
 from tests.contracts.streaming import STREAMING
 from tests.contracts.test_3_randomness import test_a_run_repeats_itself_with_any_number_of_workers  # noqa: F401
 from tests.contracts.test_4_loss import (  # noqa: F401
@@ -39,18 +41,13 @@ from tests.contracts.test_6_checkpoints import (  # noqa: F401
     trained,
 )
 
-KILL = """
-import os
-import pytorch_lightning as pl
 
-class KillAt(pl.Callback):
-    def __init__(self, step: int) -> None:
-        self.step = step
+class Kill9(Kill):
+    """Ends the process for good: no `finally`, no other hook, and the others wait for it in vain."""
 
-    def on_before_optimizer_step(self, trainer, *args):
+    def on_before_optimizer_step(self, trainer: pl.Trainer, *args: Any) -> None:
         if trainer.global_step == self.step:
             os._exit(9)
-"""
 
 
 @pytest.fixture
@@ -59,15 +56,14 @@ def case() -> Case:
 
 
 @pytest.fixture
-def command(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+def command() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run the application of the tests as a user would run one of the product's."""
-    (tmp_path / "kill_callback.py").write_text(KILL)
 
     def _command(case: Case, *args: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             [sys.executable, "-m", "tests.contracts.streaming", *args],
             cwd=ROOT,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(tmp_path)},
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
             capture_output=True,
             text=True,
             timeout=240,
@@ -101,38 +97,44 @@ def test_a_run_cut_otherwise_does_not_resume(train: Callable[..., Any], tmp_path
         train(FORECASTING_STREAM.make(tmp_path, variant="whole_lstm"), tmp_path / "run", resume=True)
 
 
-TWO = ("--trainer.devices", "2", "--trainer.strategy", "ddp")
-TWO_PIECES = ("--trainer.accumulate_grad_batches", "2")
-
-
 @pytest.mark.processes
 def test_killed_and_resumed_on_another_number_of_processes(
-    case: Case, command: Callable[..., Any], tmp_path: Path
+    case: Case, train: Callable[..., Any], tmp_path: Path
 ) -> None:
     """States are gathered from the processes that hold them, and found by those that go on with them.
 
     Bit for bit where the batches are cut in as many pieces as before (two summands have one sum in either order).
     """
-    config = tmp_path / "run.yaml"
-    config.write_text(case.config(tmp_path))
-    arguments = ["fit", "-c", str(config), "--trainer.max_epochs", "1"]
-    command(case, *arguments, *TWO, "--run_dir", str(tmp_path / "whole"))
-    whole = read_checkpoint(tmp_path / "whole" / "checkpoints" / "last.ckpt")
-    kill = ("--trainer.callbacks+=kill_callback.KillAt", "--trainer.callbacks.step=10")
-    for killed, before in (("by_two", TWO), ("by_one", ())):
-        done = command(case, *arguments, *before, *kill, "--run_dir", str(tmp_path / killed), check=False)
-        assert done.returncode != 0
-        stopped = read_checkpoint(tmp_path / killed / "checkpoints" / "last.ckpt")
-        assert stopped["global_step"] == 9
+
+    def fit(
+        name: str, *, processes: int, resume: bool = False, kill: bool = False, **settings: Any
+    ) -> list[int | None]:
+        if processes > 1:
+            settings |= {"devices": processes, "strategy": "ddp", "use_distributed_sampler": False}
+        callbacks = (Kill9(10),) if kill else ()
+        settings |= {"max_epochs": 1, "precision": "64-true", "gradient_clip_val": 0.5}
+        return in_processes(
+            processes,
+            lambda: train(case.make(tmp_path), tmp_path / name, resume=resume, callbacks=callbacks, **settings),
+        )
+
+    assert fit("whole", processes=2) == [0, 0]
+    whole = read_checkpoint(tmp_path / "whole" / "last.ckpt")
+    for killed, processes in (("by_two", 2), ("by_one", 1)):
+        assert fit(killed, processes=processes, kill=True) == [9] * processes
+        stopped = read_checkpoint(tmp_path / killed / "last.ckpt")
+        assert stopped["global_step"] == 10
         assert len(stopped[KEY]["streams"]["streams"]) >= 3
-    for killed, after, exact in (("by_two", TWO, True), ("by_two", TWO_PIECES, True), ("by_one", TWO, False)):
-        folder = tmp_path / f"{killed}_{len(after)}"
-        shutil.copytree(tmp_path / killed, folder)
-        command(case, *arguments, *after, "--run_dir", str(folder), "--ckpt_path", "last")
-        resumed = read_checkpoint(folder / "checkpoints" / "last.ckpt")
-        assert whole["global_step"] == resumed["global_step"] > 10
+    for number, (killed, processes, pieces, exact) in enumerate(
+        (("by_two", 2, 1, True), ("by_two", 1, 2, True), ("by_one", 2, 1, False))
+    ):
+        name = f"{killed}_{number}"
+        shutil.copytree(tmp_path / killed, tmp_path / name)
+        assert fit(name, processes=processes, resume=True, accumulate_grad_batches=pieces) == [0] * processes
+        resumed = read_checkpoint(tmp_path / name / "last.ckpt")
+        assert whole["global_step"] == resumed["global_step"] > 11
         sums, expected = resumed[KEY]["training_sums"], whole[KEY]["training_sums"]
-        torch.testing.assert_close(sums, expected, rtol=1e-6, atol=0, msg=f"{killed} {after}: the logged mean loss")
-        for name, value in whole["state_dict"].items():
-            torch.testing.assert_close(value, resumed["state_dict"][name], rtol=1e-6, atol=1e-9, msg=name)
-            assert not exact or torch.equal(value, resumed["state_dict"][name]), (killed, after, name)
+        torch.testing.assert_close(sums, expected, rtol=1e-6, atol=0, msg=f"{name}: the logged mean loss")
+        for weight, value in whole["state_dict"].items():
+            torch.testing.assert_close(value, resumed["state_dict"][weight], rtol=1e-6, atol=1e-9, msg=weight)
+            assert not exact or torch.equal(value, resumed["state_dict"][weight]), (name, weight)
