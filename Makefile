@@ -1,15 +1,20 @@
-# make demo, make test, make bench, make tables: each sets up .venv first, once.
+# make demo, make test, make test-cluster, make bench, make tables: each sets up .venv first, once.
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test lint bench tables clean
+.PHONY: demo test test-cluster lint bench tables clean
 
 demo: $(INSTALLED)
 	@$(BIN)/python -m scripts.demo
 
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+# Real Slurm, two nodes on this machine (root), and torchrun.
+test-cluster: $(INSTALLED)
+	@bash scripts/set_up_slurm.sh
+	UNROLL_CLUSTER=1 $(BIN)/python -m pytest -n 0 tests/cluster
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -20,7 +25,9 @@ bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.recurrent
 	$(BIN)/python -m benchmarks.start_up
 	$(BIN)/python -m benchmarks.captioning
+	$(BIN)/python -m benchmarks.video
 	$(BIN)/python -m benchmarks.notes
+	$(BIN)/python -m benchmarks.soak --kills 40
 	$(BIN)/python -m scripts.tables
 
 # Rewrites the tables of README.md from results/ and benchmarks/results/.

@@ -1,0 +1,107 @@
+"""The cluster, started once for all tests of this folder; `make test-cluster` runs them, `make test` does not."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from core.training.checkpoint_io import read_checkpoint
+from tests.cluster.slurm import ROOT, Cluster, is_installed, running_cluster
+from tests.contracts.applications.forecasting import forecasting_config
+
+collect_ignore_glob = [] if "UNROLL_CLUSTER" in os.environ else ["test_*.py"]
+
+# A run that takes its time, so that what is to happen to it finds it running, and says which processes it has.
+SLOW = """
+import os
+import time
+from pathlib import Path
+
+import pytorch_lightning as pl
+
+
+class Slow(pl.Callback):
+    def on_train_start(self, trainer, module):
+        folder = Path(trainer.default_root_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"process{trainer.global_rank}").write_text(str(os.getpid()))
+
+    def on_train_batch_end(self, *args):
+        time.sleep(float(os.environ.get("SECONDS_A_STEP", "0")))
+"""
+
+
+class Experiment:
+    """A run of two processes, as the tests need it.
+
+    Attributes:
+        folder: of its config, and of the runs.
+        config: the file.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.config = folder / "run.yaml"
+        (folder / "slow_callback.py").write_text(SLOW)
+        text = forecasting_config(folder).replace("max_epochs: 2", "max_epochs: 12")
+        text += "  strategy: ddp\n  callbacks:\n    - class_path: slow_callback.Slow\n"
+        self.config.write_text(text)
+        self.environment = {"PYTHONPATH": str(folder), "UNROLL_PYTHON": sys.executable}
+
+    def arguments(self, run: str) -> list[str]:
+        """What follows the application's name."""
+        return ["-c", str(self.config), "-c", str(ROOT / "configs/cluster/slurm.yaml"), "--run_dir", str(self.folder / run),
+                "--checkpoint.every_n_steps", "3"]  # fmt: skip
+
+    def last(self, run: str) -> Path:
+        """The checkpoint that a run continues from."""
+        return self.folder / run / "checkpoints" / "last.ckpt"
+
+    def steps(self, run: str) -> int:
+        """Steps that its last checkpoint has seen; 0 where there is none."""
+        return int(read_checkpoint(self.last(run))["global_step"]) if self.last(run).is_file() else 0
+
+
+@pytest.fixture(scope="session")
+def experiment() -> Iterator[Experiment]:
+    """In a folder that other users may enter, as a cluster's shared folder is."""
+    with tempfile.TemporaryDirectory(prefix="unroll-cluster-") as folder:
+        yield Experiment(Path(folder))
+
+
+@pytest.fixture(scope="session")
+def whole(experiment: Experiment) -> Path:
+    """The last checkpoint of the same run without an interruption and without a scheduler."""
+    command = [
+        sys.executable,
+        "-m",
+        "apps.forecasting",
+        "fit",
+        *experiment.arguments("whole"),
+        "--trainer.devices",
+        "2",
+    ]
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**os.environ, **experiment.environment, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return experiment.last("whole")
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """Two nodes."""
+    assert is_installed(), "Slurm is not installed, or this is not root: run `make test-cluster`."
+    with tempfile.TemporaryDirectory(prefix="unroll-slurm-") as folder, running_cluster(Path(folder)) as running:
+        yield running
