@@ -64,12 +64,37 @@ def _benchmarks() -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     for path in sorted((ROOT / "benchmarks" / "results").glob("*.json")):
-        for row in json.loads(path.read_text()):
+        rows = json.loads(path.read_text())
+        # The soak compares runs, not speeds, and has a table of its own.
+        for row in rows if isinstance(rows, list) else ():
             goal = "" if row["goal"] is None else f"{row['goal']:g}"
             lines.append(
                 f"| {row['case']} | {row['ours']:g} | {row['rival']:g} | {row['unit']} | **{row['ratio']:.2f}** | "
                 f"{row['spread']:.2f} | {goal} | {row['rival_name']} |"
             )
+    return "\n".join(lines)
+
+
+def _soak() -> str:
+    """How many kills there were of each kind of run, by what they came in the middle of, and how the runs ended."""
+    record = json.loads((ROOT / "benchmarks" / "results" / "soak.json").read_text())
+    moments = sorted({kill["moment"] for case in record["cases"] for kill in case["kills"]})
+    lines = [
+        f"| application | processes | workers | {' | '.join(moments)} | identical |",
+        f"|---|---|---|{'---|' * (len(moments) + 1)}",
+    ]
+    for case in record["cases"]:
+        met = [kill["moment"] for kill in case["kills"]]
+        counts = [str(met.count(moment) or "") for moment in moments]
+        verdict = "yes" if case["identical"] else "**no**"
+        lines.append(
+            f"| {case['application']} | {case['processes']} | {case['workers']} | {' | '.join(counts)} | {verdict} |"
+        )
+    took = f"{record['duration_s'] / 60:.0f} min on {record['machine']}"
+    lines.append(
+        f"| **{record['identical']} of {record['kills']}** kills, `{record['command']}`, {took} |"
+        + " |" * (len(moments) + 3)
+    )
     return "\n".join(lines)
 
 
@@ -110,6 +135,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "captioning": lambda: _results("captioning", ("bleu4", "rouge_l", "cider_d", "loss"), digits=3),
     "video_classification": lambda: _results("video_classification", ("top1", "top5", "class_top1", "loss"), digits=3),
     "benchmarks": _benchmarks,
+    "soak": _soak,
 }
 
 

@@ -29,6 +29,10 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "benchmarks" / "results").mkdir(parents=True)
     row = {"case": "lstm.ragged", "ours": 1.5, "rival": 4.5, "unit": "ms", "ratio": 3.0, "spread": 0.1, "goal": 2.5}
     (tmp_path / "benchmarks" / "results" / "b.json").write_text(json.dumps([{**row, "rival_name": "packed"}]))
+    kills = [{"moment": "step"}, {"moment": "write"}, {"moment": "step"}]
+    cases = [{"application": "captioning", "processes": 2, "workers": 0, "kills": kills, "identical": True}]
+    soak = {"kills": 3, "identical": 3, "cases": cases, "command": "soak", "duration_s": 90, "machine": "2 x CPU"}
+    (tmp_path / "benchmarks" / "results" / "soak.json").write_text(json.dumps(soak))
     (tmp_path / "results" / "translation").mkdir()
     translation = {**RECORD, "metrics": {"bleu_lc": [38.25, 38.75]}, "baselines": {"feed_forward": {"bleu_lc": 5.0}}}
     (tmp_path / "results" / "translation" / "y.json").write_text(json.dumps(translation))
@@ -45,6 +49,7 @@ def test_a_table_is_made_from_its_record(root: Path) -> None:
     assert "seasonal naive | 2.0000 |" in made
     assert "| y | **recurrent** | **38.50** ± 0.35 |  |" in tables.TABLES["translation"]()
     assert "| lstm.ragged | 1.5 | 4.5 | ms | **3.00** | 0.10 | 2.5 | packed |" in made
+    assert "| captioning | 2 | 0 | 2 | 1 | yes |\n| **3 of 3** kills" in tables.TABLES["soak"]()
     assert tables.rewritten(made, document="doc") == made
 
 

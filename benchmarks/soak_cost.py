@@ -1,0 +1,75 @@
+"""What checkpoints cost a run at the default interval.
+
+    python -m benchmarks.soak_cost translation.multi30k_de_en=runs/results/translation/multi30k_de_en/seed1 ...
+
+Each run is a finished one. Its last.ckpt is read and written again, with the file brought to the disk as in training, beside
+where it lies. At the default, last.ckpt is written every ten minutes and at each epoch's end, best.ckpt whenever a validation
+was better; the figure is the share of the time if all of them were: seconds of a write x (1 / 600 s + 2 / seconds of an epoch).
+The goal is at most 2 %.
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks.harness import RESULTS, Result, print_results, write_results
+from core.training.checkpoint_io import KEY, SafeCheckpointIO, read_checkpoint
+from core.training.checkpointing import CheckpointConfig
+
+MOST = 2.0
+"""Per cent of the time that checkpoints may take."""
+
+
+def cost_of(name: str, run_dir: Path, *, num_writes: int) -> Result:
+    """The row of a finished run."""
+    path = run_dir / "checkpoints" / "last.ckpt"
+    checkpoint = read_checkpoint(path)
+    minutes = CheckpointConfig().every_minutes
+    assert minutes is not None
+    epoch_seconds = json.loads((run_dir / "metrics.json").read_text())["fit_seconds"] / max(
+        checkpoint[KEY]["position"]["epoch"], 1
+    )
+    seconds = []
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        for _ in range(num_writes):
+            start = time.perf_counter()
+            SafeCheckpointIO().save_checkpoint(checkpoint, Path(folder) / "last.ckpt")
+            seconds.append(time.perf_counter() - start)
+    writes_a_second = 1 / (60 * minutes) + 2 / epoch_seconds
+    shares = [100 * each * writes_a_second for each in seconds]
+    first, _, third = statistics.quantiles([MOST / share for share in shares], n=4)
+    print(
+        f"{name}: {path.stat().st_size / 1e6:.1f} MB in {statistics.median(seconds):.3f} s, an epoch in {epoch_seconds:.0f} s"
+    )
+    return Result(
+        case=f"checkpoints.{name}",
+        ours=statistics.median(shares),
+        rival=MOST,
+        rival_name="the share that is allowed",
+        unit="%",
+        ratio=statistics.median(MOST / share for share in shares),
+        spread=third - first,
+        goal=1.0,
+    )
+
+
+def main() -> None:
+    """Measure the given runs and write the rows."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("runs", nargs="+", metavar="NAME=RUN_DIR", help="finished runs")
+    parser.add_argument("--writes", type=int, default=9, help="times that each checkpoint is written, at least 3")
+    parser.add_argument("--output", type=Path, help="file for the rows instead of benchmarks/results/soak_cost.json")
+    given = parser.parse_args()
+    if given.writes < 3:
+        parser.error(f"--writes must be at least 3 for a spread, got {given.writes}.")
+    named = [run.partition("=") for run in given.runs]
+    results = [cost_of(name, Path(folder), num_writes=given.writes) for name, _, folder in named]
+    print_results(results)
+    write_results(results, name="soak_cost", path=given.output or RESULTS / "soak_cost.json")
+
+
+if __name__ == "__main__":
+    main()
