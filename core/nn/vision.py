@@ -46,7 +46,8 @@ class ImageEncoderConfig:
             raise ValueError(f"grid_size must be at least 1, got {self.grid_size}.")
         if self.grid_size is not None and self.features == "pooled":
             raise ValueError(
-                f"grid_size={self.grid_size} does nothing with features='pooled', which leaves one region. Remove it."
+                f"grid_size={self.grid_size} does nothing with features='pooled', which leaves one region. Set features to "
+                "grid, or remove it."
             )
         if isinstance(self.trainable, str) and self.trainable not in get_args(Trainable):
             raise ValueError(

@@ -161,6 +161,25 @@ def test_bfloat16_by_autocast_is_near_float32(kind: str, norm_groups: int | None
     assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters())
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_bfloat16_is_the_same_where_a_cpu_has_no_convolutions_in_it(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Factors that are rounded and then convolved in float32 against PyTorch's own, forward and backward, layout kept."""
+    torch.manual_seed(0)
+    model = ConvRecurrent(ConvRecurrentConfig(kind=kind, hidden_channels=8), input_channels=4)
+    inputs = torch.randn(2, 4, 5, 6, 4).movedim(-1, 2)
+    found = []
+    for has_them in (False, True):
+        monkeypatch.setattr("core.nn.recurrence.convolutional_cells.has_avx512", lambda has=has_them: has)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            outputs, _ = model(inputs, None)
+        gradients = torch.autograd.grad(outputs.float().square().sum(), list(model.parameters()))
+        found.append([outputs.float(), *gradients])
+        assert outputs.dtype == torch.bfloat16
+        assert outputs.stride(2) == 1
+    for ours, theirs in zip(*found, strict=True):
+        assert (ours - theirs).abs().max() < 0.02 * theirs.abs().max()
+
+
 @pytest.mark.usefixtures("as_shipped")
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
