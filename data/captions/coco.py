@@ -15,8 +15,9 @@ from data.captions.corpus import (
     check_unique,
     made_corpus,
 )
-from data.captions.files import corpus_folder, existing_file, field, image_folder, read_json
+from data.captions.files import field, read_json
 from data.captions.stores import ImageFiles
+from data.corpora import corpus_folder, existing_file, folder_below
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +64,9 @@ class CocoCaptions(CaptionCorpusConfig):
         self._check_apart(part, folder, [entry.name for entry in entries])
         return made_corpus(
             entries,
-            ImageFiles(image_folder(folder, images, key=f"{part}_images"), [entry.name for entry in entries]),
+            ImageFiles(
+                folder_below(folder, images, of="pictures", key=f"{part}_images"), [entry.name for entry in entries]
+            ),
             part=part,
             place=str(file),
             max_missing_share=self.max_missing_share,

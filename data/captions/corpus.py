@@ -14,13 +14,11 @@ import numpy as np
 from jaxtyping import UInt8
 
 from data.captions.stores import ImageStore
+from data.corpora import some
 from data.module import notify
 
 Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = get_args(Part)
-
-# Names in a message: enough to find the pattern, not a screenful.
-_MAX_NAMED = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,12 +159,6 @@ def made_corpus(
         images=images.take(rows),
         extras=[entry.extras or {} for entry in kept] if any(entry.extras for entry in kept) else None,
     )
-
-
-def some(names: Sequence[str]) -> str:
-    """The first of some names, for a message, and how many more there are."""
-    more = len(names) - _MAX_NAMED
-    return ", ".join(names[:_MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def check_unique(names: Sequence[tuple[str, str]], *, advice: str) -> None:

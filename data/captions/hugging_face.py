@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from data.captions.corpus import PARTS, CaptionCorpus, CaptionCorpusConfig, Part, made_corpus
-from data.captions.files import missing_column
 from data.captions.rows import Row, caption_columns, captions_of, joined
 from data.captions.stores import DatasetImages
 from data.parallel.reading import HuggingFace
+from data.tables import missing_column
 
 
 @dataclass(frozen=True, kw_only=True)

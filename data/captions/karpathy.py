@@ -18,8 +18,9 @@ from data.captions.corpus import (
     check_unique,
     made_corpus,
 )
-from data.captions.files import corpus_folder, existing_file, field, image_folder, read_json
+from data.captions.files import field, read_json
 from data.captions.stores import ImageFiles
+from data.corpora import corpus_folder, existing_file, folder_below
 
 _SPLITS: dict[str, Part] = {"train": "train", "restval": "train", "val": "validation", "test": "test"}
 _READ = {"filename", "filepath", "split", "sentences", "sentids", "imgid"}
@@ -55,7 +56,9 @@ class Karpathy(CaptionCorpusConfig):
         check_unique([(entry.name, entry.where) for entry in chosen], advice="Join their sentences, or remove one.")
         return made_corpus(
             chosen,
-            ImageFiles(image_folder(folder, self.images), [entry.name for entry in chosen]),
+            ImageFiles(
+                folder_below(folder, self.images, of="pictures", key="images"), [entry.name for entry in chosen]
+            ),
             part=part,
             place=str(file),
             max_missing_share=self.max_missing_share,

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from data.captions.corpus import PARTS, CaptionCorpus, CaptionCorpusConfig, Part, check_apart, made_corpus
-from data.captions.files import corpus_folder, existing_file, image_folder
 from data.captions.rows import Row, caption_columns, captions_of, joined
 from data.captions.stores import ImageFiles
-from data.captions.table_files import read_columns
+from data.corpora import corpus_folder, existing_file, folder_below
+from data.tables import read_columns
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +61,9 @@ class CaptionTable(CaptionCorpusConfig):
         entries, _ = joined(rows)
         return made_corpus(
             entries,
-            ImageFiles(image_folder(folder, self.images), [entry.name for entry in entries]),
+            ImageFiles(
+                folder_below(folder, self.images, of="pictures", key="images"), [entry.name for entry in entries]
+            ),
             part=part,
             place=str(file),
             max_missing_share=self.max_missing_share,

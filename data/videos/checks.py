@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from data.captions.corpus import some
+from data.corpora import some
 from data.module import notify
 
 Part = Literal["train", "validation", "test"]

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data.captions.corpus import some
-from data.captions.files import corpus_folder
+from data.corpora import corpus_folder, some
 from data.module import notify
 from data.videos.carving import carved
 from data.videos.checks import PARTS, Entry, Part

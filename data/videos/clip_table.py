@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data.captions.files import corpus_folder, existing_file, image_folder
-from data.captions.table_files import ENDINGS, read_columns
+from data.corpora import corpus_folder, existing_file, folder_below
 from data.parallel.files import read_lines
+from data.tables import ENDINGS, read_columns
 from data.videos.checks import PARTS, Entry, Part, unknown_class
 from data.videos.corpus import Listed, Listing, VideoCorpusConfig
 from data.videos.stores import VideoFiles, folders_in
@@ -71,7 +71,7 @@ class SplitTable(VideoCorpusConfig):
         if file.suffix.lower() not in ENDINGS:
             known = ", ".join(f"{kind} ({suffix})" for suffix, kind in ENDINGS.items())
             raise ValueError(f"{file}: tables ending in {file.suffix!r} are not known. Splits are read from {known}.")
-        videos = image_folder(folder, self.videos, key="videos")
+        videos = folder_below(folder, self.videos, of="videos", key="videos")
         class_names = self._classes(folder)
         folders = set(folders_in(videos)) if self.class_folders else None
         entries: dict[Part, list[Entry]] = {part: [] for part in PARTS}

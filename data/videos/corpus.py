@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int64
 
-from data.captions.corpus import some
+from data.corpora import some
 from data.module import notify
 from data.videos.carving import carved
 from data.videos.checks import PARTS, Entry, Part, check_classes, check_clips, check_groups

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from data.captions.corpus import some
+from data.corpora import some
 from data.module import notify
 from data.videos.corpus import VideoCorpus
 from data.videos.files import VideoProblem

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from data.captions.files import corpus_folder, image_folder
+from data.corpora import corpus_folder, folder_below
 from data.module import notify
 from data.parallel.files import read_lines
 from data.videos.checks import Entry, Part, unknown_class
@@ -51,8 +51,8 @@ class HMDB51(VideoCorpusConfig):
     def listing(self, *, cache_dir: str | None = None) -> Listing:
         """The clips in the order of classes, which is that of their names, and of the lines."""
         folder = corpus_folder(self.path)
-        lists = image_folder(folder, self.lists, key="lists")
-        videos = image_folder(folder, self.videos, key="videos")
+        lists = folder_below(folder, self.lists, of="lists of clips", key="lists")
+        videos = folder_below(folder, self.videos, of="videos", key="videos")
         end = f"_test_split{self.split}.txt"
         files = files_in(lists)
         class_names = tuple(name.removesuffix(end) for name in files if name.endswith(end))

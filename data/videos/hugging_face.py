@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data.captions.files import missing_column
 from data.parallel.reading import HuggingFace
+from data.tables import missing_column
 from data.videos.checks import PARTS, Entry, Part
 from data.videos.corpus import Listed, Listing, VideoCorpusConfig
 from data.videos.stores import DatasetVideos

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data.captions.files import corpus_folder, existing_file
-from data.captions.table_files import read_columns
+from data.corpora import corpus_folder, existing_file
+from data.tables import read_columns
 from data.videos.checks import PARTS, Entry, Part
 from data.videos.corpus import Listed, Listing, VideoCorpusConfig
 from data.videos.stores import VideoFiles, files_in, folders_in

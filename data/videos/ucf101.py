@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from data.captions.files import corpus_folder, existing_file, image_folder
+from data.corpora import corpus_folder, existing_file, folder_below
 from data.parallel.files import read_lines
 from data.videos.checks import Entry, Part, unknown_class
 from data.videos.corpus import Listed, Listing, VideoCorpusConfig
@@ -42,8 +42,8 @@ class UCF101(VideoCorpusConfig):
     def listing(self, *, cache_dir: str | None = None) -> Listing:
         """The clips in the order of the lists, the classes in that of their numbers."""
         folder = corpus_folder(self.path)
-        lists = image_folder(folder, self.lists, key="lists")
-        videos = image_folder(folder, self.videos, key="videos")
+        lists = folder_below(folder, self.lists, of="lists of clips", key="lists")
+        videos = folder_below(folder, self.videos, of="videos", key="videos")
         class_file = existing_file(lists, "classInd.txt", key="lists")
         numbers = _read_classes(class_file)
         parts: dict[Part, Listed] = {}

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import csv
+import difflib
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from data.captions.files import missing_column
 from data.parallel.files import read_lines, read_text
 
 ENDINGS = {".csv": "CSV", ".tsv": "TSV", ".jsonl": "JSON lines", ".json": "JSON lines", ".parquet": "Parquet"}
@@ -31,15 +31,15 @@ def read_columns(file: Path, columns: dict[str, str]) -> list[tuple[str, list[An
     ending = file.suffix.lower()
     if ending not in readers:
         known = ", ".join(f"{kind} ({suffix})" for suffix, kind in ENDINGS.items())
-        raise ValueError(f"{file}: tables ending in {file.suffix!r} are not known. Captions are read from {known}.")
+        raise ValueError(f"{file}: tables ending in {file.suffix!r} are not known. Tables are read from {known}.")
     rows = list(readers[ending](file, columns))
     if not rows:
-        raise ValueError(f"{file} has no rows. It needs one for each picture, or for each caption.")
+        raise ValueError(f"{file} has no rows. It needs at least one.")
     return rows
 
 
 def _csv(file: Path, columns: dict[str, str]) -> Rows:
-    # Strict: a quote that nobody closes would otherwise make one caption of all the rows behind it.
+    # Strict: a quote that nobody closes would otherwise make one field of all the rows behind it.
     reader = csv.reader(io.StringIO(read_text(file), newline=""), strict=True)
     places: list[int] = []
     header: list[str] = []
@@ -123,3 +123,13 @@ def _places(header: Sequence[str], columns: dict[str, str], *, where: str) -> li
         if header.count(column) > 1:
             raise ValueError(f"{where}: column {column!r} is there twice. Rename one of them.")
     return [header.index(column) for column in columns]
+
+
+def missing_column(column: str, there: Collection[str], *, where: str, key: str) -> ValueError:
+    """What to raise where a table lacks a column: names those there are, the most alike first."""
+    nearest = difflib.get_close_matches(column, there, n=1, cutoff=0.0)
+    names: Sequence[str] = nearest + [other for other in there if other not in nearest]
+    return ValueError(
+        f"{where}: column {column!r} is missing. There are: {', '.join(map(repr, names))}. Name the right one by "
+        f"data.corpus.{key}."
+    )
