@@ -54,14 +54,17 @@ def jobs(cluster: Cluster, experiment: Experiment) -> Jobs:
 
     time_limit = submit("time_limit", options=("--time=3", "--signal=B:USR1@90"), pace="1.5")
     under_way(experiment, "time_limit", time_limit)
-    return Jobs(
+    started = Jobs(
         time_limit, submit("killed"), submit("cancelled"), submit("mistaken", "--model.network.hiden_size", "3")
     )
-
-
-def test_a_task_that_is_killed(jobs: Jobs, cluster: Cluster, experiment: Experiment, whole: Path) -> None:
-    under_way(experiment, "killed", jobs.killed, steps=6)
+    under_way(experiment, "cancelled", started.cancelled)
+    cluster.cancel(started.cancelled)
+    under_way(experiment, "killed", started.killed)
     os.kill(int((experiment.folder / "killed" / "process1").read_text()), signal.SIGKILL)
+    return started
+
+
+def test_a_task_that_is_killed(jobs: Jobs, experiment: Experiment, whole: Path) -> None:
     assert jobs.killed.wait() == "COMPLETED", jobs.killed.text()
     assert jobs.killed.restarts() == 1
     assert "back into the queue" in jobs.killed.text()
@@ -69,8 +72,6 @@ def test_a_task_that_is_killed(jobs: Jobs, cluster: Cluster, experiment: Experim
 
 
 def test_scancel_saves_and_ends(jobs: Jobs, cluster: Cluster, experiment: Experiment, whole: Path) -> None:
-    under_way(experiment, "cancelled", jobs.cancelled)
-    cluster.cancel(jobs.cancelled)
     assert jobs.cancelled.wait() == "CANCELLED"
     wait_for(
         lambda: "interrupted by SIGTERM: saved" in jobs.cancelled.text(), "the word of it", 40, jobs.cancelled.text
