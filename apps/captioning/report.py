@@ -57,7 +57,8 @@ def report(run: FinishedRun) -> None:
         captions["feed_forward"] = run.baseline.captions
     folder = Path(run.run_dir)
     lines = []
-    for row, (name, references) in enumerate(zip(corpus.names, corpus.captions, strict=True)):
+    tested = len(module.captions)  # fewer than there are under trainer.limit_test_batches
+    for row, (name, references) in enumerate(zip(corpus.names[:tested], corpus.captions[:tested], strict=True)):
         found = {"image": name, **{who: said[row] for who, said in captions.items()}, "references": references}
         if truth is not None:
             found["true"] = truth(row, module.captions[row])
@@ -65,7 +66,7 @@ def report(run: FinishedRun) -> None:
     write_whole(folder / CAPTIONS_FILE, "\n".join(lines) + "\n")
     pictures, dataset = folder / "plots", data.dataset("test")
     # Evenly through the test part, the same ones in every run.
-    chosen = [number * len(corpus) // NUM_SHOWN for number in range(min(NUM_SHOWN, len(corpus)))]
+    chosen = [number * tested // NUM_SHOWN for number in range(min(NUM_SHOWN, tested))]
     images = [dataset.image(row) for row in chosen]
     sheet = [
         Described(

@@ -45,8 +45,9 @@ def report(run: FinishedRun) -> None:
     print("\n" + format_table(run.forecasters(), SHOWN_METRICS, names=NAMES) + "\n")
     data, module = run.data, run.module
     assert isinstance(data, TranslationData)
-    sources, references = data.sources("test"), data.references("test")
     translations = {"ours": module.translations}
+    tested = len(module.translations)  # fewer than there are under trainer.limit_test_batches
+    sources, references = data.sources("test")[:tested], data.references("test")[:tested]
     if isinstance(run.baseline, TranslationModule):
         translations["feed_forward"] = run.baseline.translations
     folder = Path(run.run_dir)

@@ -348,6 +348,8 @@ def main(application: Application, args: Sequence[str] | None = None) -> None:
     warnings.filterwarnings("ignore", message=".*broadcast_buffers.*deprecated")
     # A test needs no callback of the training.
     warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`, callbacks used")
+    # Slurm starts a training by scripts/slurm.sh.
+    warnings.filterwarnings("ignore", message="The `srun` command is available")
     # A frozen encoder is meant to be.
     warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode at the start of training")
     # Each process logs sums over all of them already, or a share of its own that is meant to be its own.

@@ -115,6 +115,11 @@ def test_an_empty_test_publishes_nothing(
     assert not (tmp_path / "run" / "metrics.json").exists()
 
 
+def test_a_test_may_be_of_some_batches_only(fit: Callable[..., None], case: Case, tmp_path: Path) -> None:
+    fit(tmp_path / "run", "--trainer.limit_test_batches", "1", "--baseline.enabled", "true")
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["baselines"]["feed_forward"]
+
+
 def test_shipped_multi_gpu_settings_train_with_the_baseline(
     fit: Callable[..., None], case: Case, tmp_path: Path
 ) -> None:
