@@ -19,6 +19,7 @@ from apps.video_classification.network import (
 )
 from core.nn.cells import RecurrentState
 from core.nn.convolutional import ConvRecurrent, ConvRecurrentConfig
+from core.nn.dropout import LockedDropout
 from core.nn.pooling import PoolingKind, build_pooling
 from core.nn.recurrence.convolutional_cells import ConvState
 from core.nn.recurrent import Recurrent, RecurrentConfig
@@ -42,10 +43,15 @@ class RecurrentClassifier(NetworkConfig):
     """How the regions of a frame become one vector: their mean, or flat, side by side, which keeps where things are."""
     frame_size: int | None = None
     """Width of a frame's vector: a linear layer, layer norm and dropout; null = the encoder's features as they are."""
+    feature_dropout: float = 0.0
+    """Probability of zeroing one of the numbers that the encoder gives of a frame, the same one in all frames of a clip, in
+    [0, 1): against learning by heart the features of few clips, of which there are many."""
     frame_dropout: float = 0.0
-    """Probability of zeroing a unit of a frame's vector, in [0, 1)."""
-    differences: bool = False
-    """Beside each frame's vector what it differs by from the one before: what moves. Zeros at the first frame."""
+    """Probability of zeroing a unit of the frames' vectors, the same one in all frames of a clip, in [0, 1): drawn anew for
+    each frame, differences would be those of what is zeroed."""
+    differences: bool | list[int] = False
+    """Beside each frame's vector what it differs by from the one before: what moves. [1, 8]: from the one before and from the
+    eighth before it, each a part of its own, so that slow movements are seen too. Where none is so far back: from the first."""
     recurrent: RecurrentConfig = _GRU
     """Layers over the frames."""
     pooling: PoolingKind = "mean"
@@ -62,12 +68,28 @@ class RecurrentClassifier(NetworkConfig):
         if self.regions == "flat" and self.encoder.features == "pooled":
             raise ValueError(
                 "model.network.regions is flat, but model.network.encoder.features is pooled: there is one region. Set "
-                "features to grid, or leave regions out."
+                "features to grid (this network takes pooled ones where nothing is said), or leave regions out."
             )
         if self.frame_size is not None and self.frame_size < 1:
             raise ValueError(f"model.network.frame_size must be at least 1, or null, got {self.frame_size}.")
+        strides = self.difference_strides
+        if not isinstance(self.differences, bool) and (
+            not strides or min(strides) < 1 or len(set(strides)) < len(strides)
+        ):
+            raise ValueError(
+                "model.network.differences must be true, false or a list of different whole numbers of at least 1, frames, got "
+                f"{self.differences}."
+            )
+        check_share(self.feature_dropout, name="feature_dropout")
         check_share(self.frame_dropout, name="frame_dropout")
         check_share(self.dropout, name="dropout")
+
+    @property
+    def difference_strides(self) -> list[int]:
+        """How many frames back each difference reaches; none for no differences."""
+        if isinstance(self.differences, bool):
+            return [1] if self.differences else []
+        return self.differences
 
     def build(self, shape: ClipShape, *, load_weights: bool) -> ClassificationNetwork[ClipState]:
         """See the base class."""
@@ -78,8 +100,8 @@ class ClipState(NamedTuple):
     """What is carried from frame to frame."""
 
     recurrent: RecurrentState
-    vector: Float[Tensor, "batch frame"]
-    """Of the last frame."""
+    vectors: Float[Tensor, "batch past frame"]
+    """Of the last frames, as many as the longest difference reaches back; before the first stands the first."""
     pooled: PooledSoFar
 
 
@@ -94,12 +116,14 @@ class RecurrentClassificationNetwork(ClassificationNetwork[ClipState]):
         height, width = self.encoder.grid_shape(*shape.image_size)
         self._num_read = self.encoder.num_features * (height * width if config.regions == "flat" else 1)
         frame_size = config.frame_size or self._num_read
+        self.feature_dropout = LockedDropout(config.feature_dropout)
         self.frames = nn.Sequential(
             nn.Identity() if config.frame_size is None else nn.Linear(self._num_read, frame_size),
             nn.LayerNorm(frame_size),
-            nn.Dropout(config.frame_dropout),
         )
-        self.recurrent = Recurrent(config.recurrent, input_size=frame_size * (2 if config.differences else 1))
+        self.frame_dropout = LockedDropout(config.frame_dropout)
+        self._strides = config.difference_strides
+        self.recurrent = Recurrent(config.recurrent, input_size=frame_size * (1 + len(self._strides)))
         self.pooling = build_pooling(
             config.pooling,
             num_features=self.recurrent.output_size,
@@ -114,7 +138,7 @@ class RecurrentClassificationNetwork(ClassificationNetwork[ClipState]):
         return not self.config.recurrent.bidirectional
 
     def _vectors(self, features: Tensor) -> Tensor:
-        """(..., regions, features) -> (..., frame)."""
+        """(batch, time, regions, features) -> (batch, time, frame)."""
         features = features.to(self.output.weight.dtype)
         read = features.flatten(-2) if self.config.regions == "flat" else features.mean(-2)
         if read.shape[-1] != self._num_read:
@@ -122,15 +146,19 @@ class RecurrentClassificationNetwork(ClassificationNetwork[ClipState]):
                 f"This network reads {self._num_read} numbers a frame, got {read.shape[-1]}: with regions: flat, frames must "
                 "have the size of those in training."
             )
-        vectors: Tensor = self.frames(read)
+        vectors: Tensor = self.frame_dropout(self.frames(self.feature_dropout(read)))
         return vectors
 
     def _inputs(self, vectors: Tensor) -> Tensor:
         """(batch, time, frame) -> what the recurrent layers read."""
-        if not self.config.differences:
+        if not self._strides:
             return vectors
-        before = torch.cat([vectors[:, :1], vectors[:, :-1]], dim=1)
-        return torch.cat([vectors, vectors - before], dim=-1)
+        time = vectors.shape[1]
+        before = (
+            torch.cat([vectors[:, :1].expand(-1, min(stride, time), -1), vectors[:, :-stride]], dim=1)
+            for stride in self._strides
+        )
+        return torch.cat([vectors, *(vectors - each for each in before)], dim=-1)
 
     def forward(
         self, features: Float[Tensor, "batch time regions features"], lengths: Int[Tensor, "batch"]
@@ -156,14 +184,14 @@ class RecurrentClassificationNetwork(ClassificationNetwork[ClipState]):
         """See the base class."""
         if not self.is_causal:
             raise not_causal()
-        vector = self._vectors(features)
-        inputs = vector
-        if self.config.differences:
-            before = vector if state is None else state.vector
-            inputs = torch.cat([vector, vector - before], dim=-1)
+        vector = self._vectors(features.unsqueeze(1)).squeeze(1)
+        past = vector.unsqueeze(1).expand(-1, max(self._strides, default=0), -1) if state is None else state.vectors
+        inputs = torch.cat([vector, *(vector - past[:, -stride] for stride in self._strides)], dim=-1)
         outputs, recurrent = self.recurrent(inputs.unsqueeze(1), None, None if state is None else state.recurrent)
         pooled, so_far = pool_step(self.pooling, outputs.squeeze(1), None if state is None else state.pooled)
-        return self.output(self.dropout(pooled)), ClipState(recurrent, vector, so_far)
+        # With no difference there is no past, and none comes up.
+        past = torch.cat([past, vector.unsqueeze(1)], dim=1)[:, 1:]
+        return self.output(self.dropout(pooled)), ClipState(recurrent, past, so_far)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,7 +203,7 @@ class ConvRecurrentClassifier(NetworkConfig):
     """Channels of a map as the recurrent layers read it: a linear layer of the features of each region, layer norm, dropout;
     null = the encoder's features as they are, normalised."""
     map_dropout: float = 0.0
-    """Probability of zeroing a channel of a region, in [0, 1)."""
+    """Probability of zeroing a channel of a region, the same one in all frames of a clip, in [0, 1)."""
     differences: bool = False
     """Beside each map what it differs by from the one before: what moves. Zeros at the first frame."""
     conv_recurrent: ConvRecurrentConfig = _CONV_GRU
@@ -225,8 +253,8 @@ class ConvRecurrentClassificationNetwork(ClassificationNetwork[MapState]):
         self.maps = nn.Sequential(
             nn.Identity() if config.map_channels is None else nn.Linear(num_features, channels),
             nn.LayerNorm(channels),
-            nn.Dropout(config.map_dropout),
         )
+        self.map_dropout = LockedDropout(config.map_dropout)
         self.recurrent = ConvRecurrent(
             config.conv_recurrent, input_channels=channels * (2 if config.differences else 1)
         )
@@ -244,7 +272,7 @@ class ConvRecurrentClassificationNetwork(ClassificationNetwork[MapState]):
         return not self.config.conv_recurrent.bidirectional
 
     def _maps(self, features: Tensor) -> Tensor:
-        """(..., regions, features) -> (..., regions, channels)."""
+        """(batch, time, regions, features) -> (batch, time, regions, channels)."""
         height, width = self._grid
         if features.shape[-2] != height * width:
             raise ValueError(
@@ -252,7 +280,8 @@ class ConvRecurrentClassificationNetwork(ClassificationNetwork[MapState]):
                 "the size of those in training."
             )
         maps: Tensor = self.maps(features.to(self.output.weight.dtype))
-        return maps
+        dropped: Tensor = self.map_dropout(maps.flatten(2))
+        return dropped.view_as(maps)
 
     def _inputs(self, maps: Tensor, before: Tensor) -> Tensor:
         """(batch, time, regions, channels), twice -> (batch, time, channels, height, width), channels last in memory."""
@@ -291,7 +320,7 @@ class ConvRecurrentClassificationNetwork(ClassificationNetwork[MapState]):
         """See the base class."""
         if not self.is_causal:
             raise not_causal()
-        maps = self._maps(features)
+        maps = self._maps(features.unsqueeze(1)).squeeze(1)
         inputs = self._inputs(maps.unsqueeze(1), (maps if state is None else state.maps).unsqueeze(1))
         outputs, recurrent = self.recurrent(inputs, None, None if state is None else state.recurrent)
         output = outputs.squeeze(1).mean((-2, -1))

@@ -10,8 +10,10 @@ import numpy as np
 
 from apps.video_classification.baseline import MeanBaseline
 from apps.video_classification.classifier import Classifier
+from apps.video_classification.metrics import Classified
 from apps.video_classification.module import VideoClassificationModule
 from apps.video_classification.plots import plot_confusion, plot_over_time
+from core.training.baseline import FOLDER as BASELINE_FOLDER
 from core.training.finished_run import FinishedRun, format_table, write_whole
 from core.training.learning_curves import Panel, plot_learning_curves
 from core.training.optimisation import OptimizerConfig
@@ -41,27 +43,16 @@ def feed_forward_baseline(module: VideoClassificationModule) -> VideoClassificat
 
 
 def report(run: FinishedRun) -> None:
-    """Print the table; write what each test video was taken for; draw confusion, videos over time and learning curves."""
+    """Print the table; write what network and baseline took each test video for; draw confusion, videos and learning curves."""
     shown_metrics = [name for name in SHOWN_METRICS if name in run.metrics]
     print("\n" + format_table(run.forecasters(), shown_metrics, names=NAMES) + "\n")
     data, module = run.data, run.module
     assert isinstance(data, VideoClassificationData)
-    found, names, dataset = module.classified, data.class_names, data.dataset("test")
-    corpus = data.videos("test")
+    found, names = module.classified, data.class_names
     folder = Path(run.run_dir)
-    lines = [
-        json.dumps(
-            {
-                "video": corpus[dataset.videos.rows[number]].name,
-                "class": names[found.labels[number]],
-                "predicted": names[found.predicted[number]],
-                "probability": float(found.probabilities[number].max()),
-            },
-            ensure_ascii=False,
-        )
-        for number in range(len(found.labels))
-    ]
-    write_whole(folder / PREDICTIONS_FILE, "\n".join(lines) + "\n")
+    _write_predictions(found, data, folder / PREDICTIONS_FILE)
+    if isinstance(run.baseline, VideoClassificationModule) and run.baseline.classified is not None:
+        _write_predictions(run.baseline.classified, data, folder / BASELINE_FOLDER / PREDICTIONS_FILE)
     pictures = folder / "plots"
     plot_confusion(
         found.confusion(), names, pictures / "confusion.png", title="Test videos: what each class is taken for"
@@ -70,6 +61,24 @@ def report(run: FinishedRun) -> None:
         _plot_videos(run, pictures)
     plot_learning_curves(folder, pictures / "learning_curves.png", panels=CURVES)
     print(f"Table, predictions, pictures and checkpoints: {run.run_dir}")
+
+
+def _write_predictions(found: Classified, data: VideoClassificationData, path: Path) -> None:
+    """A line a test video, in their order."""
+    corpus, rows = data.videos("test"), data.dataset("test").videos.rows
+    lines = [
+        json.dumps(
+            {
+                "video": corpus[rows[number]].name,
+                "class": data.class_names[found.labels[number]],
+                "predicted": data.class_names[found.predicted[number]],
+                "probability": float(found.probabilities[number].max()),
+            },
+            ensure_ascii=False,
+        )
+        for number in range(len(found.labels))
+    ]
+    write_whole(path, "\n".join(lines) + "\n")
 
 
 def _plot_videos(run: FinishedRun, pictures: Path) -> None:

@@ -12,7 +12,12 @@ from torch.nn import functional as F
 
 from apps.video_classification.baseline import MeanBaseline
 from apps.video_classification.network import ClassificationNetwork, ClipShape, NetworkConfig
-from apps.video_classification.recurrent import ConvRecurrentClassifier, RecurrentClassifier
+from apps.video_classification.recurrent import (
+    ConvRecurrentClassificationNetwork,
+    ConvRecurrentClassifier,
+    RecurrentClassificationNetwork,
+    RecurrentClassifier,
+)
 from core.nn.convolutional import ConvRecurrentConfig
 from core.nn.feed_forward import FeedForwardConfig
 from core.nn.pooling import PoolingKind
@@ -21,7 +26,7 @@ from core.nn.vision import ImageEncoderConfig
 
 SHAPE = ClipShape(num_classes=3, image_size=(16, 16))
 ENCODER = ImageEncoderConfig(backbone="small_cnn", weights=None, trainable="all")
-VARIANTS = ("vectors", "flat", "bidirectional", "maps", "mean")
+VARIANTS = ("vectors", "flat", "far", "bidirectional", "maps", "mean")
 CAUSAL = tuple(each for each in VARIANTS if each != "bidirectional")
 RECURRENT = tuple(each for each in VARIANTS if each != "mean")
 LENGTHS = torch.tensor([4, 1, 3])
@@ -39,7 +44,8 @@ def config_of(variant: str, *, pooling: PoolingKind = "mean") -> NetworkConfig:
         encoder=ENCODER,
         regions="flat" if variant == "flat" else "mean",
         frame_size=6 if variant == "flat" else None,
-        differences=variant != "flat",
+        # Reaching back within the clips, and farther than they are long.
+        differences=[1, 2, 7] if variant == "far" else variant != "flat",
         recurrent=RecurrentConfig(kind="lstm", hidden_size=4, bidirectional=variant == "bidirectional"),
         pooling=pooling,
     )
@@ -137,6 +143,39 @@ def test_it_learns_some_clips_by_heart_from_pixels(variant: str) -> None:
     assert loss < 0.05
 
 
+def test_differences_reach_back_as_far_as_they_say_and_to_the_first_frame_at_most() -> None:
+    network = network_of("far")
+    assert isinstance(network, RecurrentClassificationNetwork)
+    vectors = torch.randn(2, 4, 5, dtype=torch.float64)
+    inputs = network._inputs(vectors)
+    for time in range(4):
+        parts = [vectors[:, time], *(vectors[:, time] - vectors[:, max(0, time - stride)] for stride in (1, 2, 7))]
+        assert torch.equal(inputs[:, time], torch.cat(parts, -1))
+    once = network_of("far", differences=[1])
+    assert isinstance(once, RecurrentClassificationNetwork)
+    with_true = network_of("far", differences=True)
+    assert isinstance(with_true, RecurrentClassificationNetwork)
+    assert torch.equal(once._inputs(vectors), with_true._inputs(vectors))
+
+
+@pytest.mark.parametrize(
+    ("variant", "name"), [("vectors", "frame_dropout"), ("vectors", "feature_dropout"), ("maps", "map_dropout")]
+)
+def test_dropout_leaves_no_trace_in_differences(variant: str, name: str) -> None:
+    """A clip in which nothing moves has none, whatever is zeroed: the same units are in all its frames."""
+    network = network_of(variant, **{name: 0.5}).train()
+    assert isinstance(network, RecurrentClassificationNetwork | ConvRecurrentClassificationNetwork)
+    still = features_of()[:, :1].expand(-1, 4, -1, -1)
+    vectors = network._vectors(still) if variant == "vectors" else network._maps(still)
+    assert torch.equal(vectors, vectors[:, :1].expand_as(vectors))
+    again = network._vectors(still) if variant == "vectors" else network._maps(still)
+    assert not torch.equal(vectors, again)
+    if name != "feature_dropout":  # behind it comes a layer norm
+        zeroed = (vectors[:, 0] == 0).flatten(1)
+        assert 0.3 < zeroed.double().mean() < 0.7
+        assert not torch.equal(zeroed[0], zeroed[1])
+
+
 def test_frames_in_parts_give_the_same_features_and_gradients() -> None:
     """Memory for time: the second pass over a part must not differ from the first."""
     images = torch.randint(256, (7, 3, 16, 16), dtype=torch.uint8)
@@ -160,9 +199,16 @@ def test_frames_in_parts_give_the_same_features_and_gradients() -> None:
             "is pooled: there is one region",
         ),
         (lambda: replace(config_of("maps"), encoder=replace(ENCODER, features="pooled")), "reads maps"),
+        (
+            lambda: replace(config_of("vectors"), differences=[]),
+            r"differences must be true, false or a list .*, got \[\]",
+        ),
+        (lambda: replace(config_of("vectors"), differences=[1, 0]), r"at least 1, frames, got \[1, 0\]"),
+        (lambda: replace(config_of("vectors"), differences=[2, 2]), r"different whole numbers .* got \[2, 2\]"),
         (lambda: replace(config_of("vectors"), frame_size=0), "frame_size must be at least 1, or null, got 0"),
         (lambda: replace(config_of("maps"), map_channels=0), "map_channels must be at least 1, or null, got 0"),
         (lambda: replace(config_of("vectors"), dropout=1.0), r"dropout must be in \[0, 1\), got 1"),
+        (lambda: replace(config_of("vectors"), feature_dropout=1.0), r"feature_dropout must be in \[0, 1\), got 1"),
         (lambda: replace(config_of("vectors"), frame_dropout=-0.1), r"frame_dropout must be in \[0, 1\), got -0.1"),
         (lambda: replace(config_of("maps"), map_dropout=1.0), r"map_dropout must be in \[0, 1\), got 1"),
         (lambda: network_of("flat")(features_of()[:, :, :2], LENGTHS), "reads 384 numbers a frame, got 192"),
