@@ -22,7 +22,9 @@ APPLICATIONS = {
     "captioning": CAPTIONING,
     "video_classification": VIDEO_CLASSIFICATION,
 }
-CONFIGS = sorted((ROOT / "configs").glob("*/*.yaml"))
+ALL = sorted((ROOT / "configs").glob("*/*.yaml"))
+CLUSTER = [path for path in ALL if path.parent.name == "cluster"]  # of all applications
+CONFIGS = [path for path in ALL if path not in CLUSTER]
 
 
 class Built(Exception):
@@ -52,6 +54,17 @@ def test_it_builds(path: Path, tmp_path: Path) -> None:
         BuildOnly(_application(path), [*arguments, "--run_dir", str(tmp_path)])
 
 
+@pytest.mark.parametrize("path", CLUSTER, ids=lambda path: path.stem)
+@pytest.mark.parametrize("application", APPLICATIONS)
+def test_a_fragment_for_clusters_builds(path: Path, application: str, tmp_path: Path) -> None:
+    configs = ROOT / "configs" / application
+    files = [configs / "demo.yaml", configs / "multi_gpu.yaml", path]
+    arguments = ["fit", *(word for file in files for word in ("-c", str(file))), "--trainer.accelerator", "cpu"]
+    with pytest.raises(Built):
+        BuildOnly(APPLICATIONS[application], [*arguments, "--run_dir", str(tmp_path)])
+    assert "sbatch " in path.read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_it_says_what_it_is_and_how_to_run_it(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
@@ -59,7 +72,7 @@ def test_it_says_what_it_is_and_how_to_run_it(path: Path) -> None:
     assert f"python -m apps.{path.parent.name} fit -c configs/{path.parent.name}/" in text
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: f"{path.parent.name}-{path.stem}")
+@pytest.mark.parametrize("path", ALL, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_sizes_say_their_unit(path: Path) -> None:
     """A number of steps, windows, pairs or pieces without its unit cannot be changed with confidence."""
     for line in path.read_text(encoding="utf-8").splitlines():
