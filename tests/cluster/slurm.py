@@ -69,9 +69,14 @@ class Cluster:
         )  # fmt: skip
         return Job(number.strip(), log)
 
-    def control(self, *arguments: str) -> None:
-        """`scontrol` with these arguments."""
-        _output("scontrol", *arguments)
+    def take_down(self, node: str) -> None:
+        """What the controller does when a node fails."""
+        _output("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
+
+    def bring_back(self, node: str) -> None:
+        """Return a node to service, where it has not returned by itself as soon as it was heard of again."""
+        if "down" in _output("sinfo", "-h", f"--nodes={node}", "-o", "%T"):
+            _output("scontrol", "update", f"nodename={node}", "state=resume")
 
     def signal(self, job: Job, name: str) -> None:
         """Signal the job's batch script, as the time limit does."""

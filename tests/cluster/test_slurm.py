@@ -124,9 +124,9 @@ def test_a_node_that_fails_and_comes_back(cluster: Cluster, experiment: Experime
         experiment.folder / "node.log", "forecasting", *experiment.arguments("node"), **experiment.environment, **PACE
     )
     under_way(experiment, "node", job)
-    cluster.control("update", "nodename=n2", "state=down", "reason=test")
-    wait_for(lambda: job.state() == "PENDING", "the job to be put back", 60, job.text)
-    cluster.control("update", "nodename=n2", "state=resume")
+    cluster.take_down("n2")
+    wait_for(lambda: job.restarts() == 1, "the job to be put back", 60, job.text)
+    cluster.bring_back("n2")
     assert job.wait() == "COMPLETED", job.text()
     assert job.restarts() == 1
     assert_same(experiment.last("node"), whole)
