@@ -25,6 +25,7 @@ bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.recurrent
 	$(BIN)/python -m benchmarks.start_up
 	$(BIN)/python -m benchmarks.captioning
+	$(BIN)/python -m benchmarks.processes
 	$(BIN)/python -m benchmarks.video
 	$(BIN)/python -m benchmarks.notes
 	$(BIN)/python -m benchmarks.soak --kills 40
