@@ -62,7 +62,7 @@ class RunCheckpoints(Checkpoint):
         self._last_saved_step = 0
         self._last_saved_time = time.monotonic()
         self.seconds_spent = 0.0
-        self._is_over = False
+        self._is_training = True
 
     @property
     def last_path(self) -> Path:
@@ -73,6 +73,10 @@ class RunCheckpoints(Checkpoint):
     def best_path(self) -> Path:
         """The checkpoint to use."""
         return self.folder / "best.ckpt"
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """What a checkpoint says of the run is taken up in training alone; its test, which reads the best one, follows it."""
+        self._is_training = stage == "fit"
 
     def tested_path(self) -> Path:
         """The checkpoint that stands for the run: the best, or said aloud the last where nothing was validated.
@@ -137,7 +141,6 @@ class RunCheckpoints(Checkpoint):
         """After the last step."""
         self._epoch_ended = True
         self._save_what_is_due(trainer)
-        self._is_over = True
 
     def save_now(self, trainer: pl.Trainer) -> None:
         """Write last.ckpt, and best.ckpt where it is due, whatever the interval."""
@@ -182,8 +185,8 @@ class RunCheckpoints(Checkpoint):
         return {"best_score": self.best_score, "last_saved_step": self._last_saved_step, "seconds": self.seconds_spent}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the best score of the interrupted run; nothing of a checkpoint that is tested once training is over."""
-        if self._is_over:
+        """Take up the best score of the interrupted run; nothing of a checkpoint that is tested."""
+        if not self._is_training:
             return
         self.best_score = state_dict["best_score"]
         self._last_saved_step = state_dict["last_saved_step"]

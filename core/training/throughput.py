@@ -77,16 +77,19 @@ class Throughput(pl.Callback):
         self._trainer: pl.Trainer | None = None
         self._fit_start: float | None = None
         self._fit_before = 0.0
-        self._is_over = False
+        self._is_training = True
 
     # The clock -------------------------------------------------------------------------------------------------------
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """What is counted; a finished run that is started again has figures without a further step."""
+        self.unit = pl_module.unit if isinstance(pl_module, ApplicationModule) else ""
+        self._is_training = stage == "fit"
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """A run that resumes within an epoch starts its clock here, and goes on with the sums of that epoch."""
         self._trainer = trainer
-        self.unit = pl_module.unit if isinstance(pl_module, ApplicationModule) else ""
         self._fit_start = time.perf_counter()
-        self._is_over = False
         self._start_clock(trainer)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -166,7 +169,6 @@ class Throughput(pl.Callback):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Say it."""
         self._fit_before, self._fit_start = self.fit_seconds, None
-        self._is_over = True
         work = f", {self.whole.per_second:.1f} {self.unit}/s" if self.unit else ""
         _say(f"Trained for {self.train_seconds:.1f} s{work}, of which {100 * self.wait_share:.1f} % waiting for data.")
 
@@ -219,8 +221,8 @@ class Throughput(pl.Callback):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the sums of the interrupted run; not those of a checkpoint that is tested once training is over."""
-        if self._is_over:
+        """Take up the sums of the interrupted run; not those of a checkpoint that is tested."""
+        if not self._is_training:
             return
         self._fit_before = state_dict["fit"]
         if "whole" not in state_dict:

@@ -165,6 +165,21 @@ def test_the_last_line_is_the_result_as_json(
         assert command == "validate" or line["metrics"] == pytest.approx(written_again(folder), nan_ok=True)
 
 
+def test_a_finished_run_that_is_started_again_says_the_same(here: Callable[..., None], tmp_path: Path) -> None:
+    """As after a kill in the test that follows training: nothing is left to train, and its figures are those of the whole."""
+    case, config, folder = CASES[0], tmp_path / "run.yaml", tmp_path / "run"
+    config.write_text(case.config(tmp_path))
+    here(case, "fit", "-c", str(config), "--run_dir", str(folder))
+    before = json.loads((folder / "metrics.json").read_text())
+    here(case, "fit", "-c", str(config), "--run_dir", str(folder), "--ckpt_path", "last")
+    again = json.loads((folder / "metrics.json").read_text())
+    assert again.keys() == before.keys()
+    for name in ("metrics", "steps", "padding_waste", "fit_seconds", "checkpoint_seconds"):
+        assert again[name] == pytest.approx(before[name], rel=0.5, nan_ok=True), name
+    assert again["padding_waste"] == before["padding_waste"]
+    assert again["metrics"] == before["metrics"]
+
+
 def written_again(folder: Path) -> dict[str, Any]:
     """The metrics that `test` wrote, those of baselines under `<baseline>/<metric>` as a run has them."""
     written = json.loads((folder / "test_metrics.json").read_text())

@@ -213,6 +213,7 @@ def test_a_checkpoint_that_is_tested_afterwards_takes_no_seconds_back(tmp_path: 
     trainer.fit(SlowStep(0.001), datamodule=SlowData(train=0.001))
     whole = throughput.state_dict()
     assert whole["fit"] > 0
+    throughput.setup(trainer, trainer.lightning_module, "test")
     throughput.load_state_dict({"fit": 0.0, "train": 0.0, "wait": 0.0})
     assert throughput.state_dict() == whole
     resumed = Throughput()
