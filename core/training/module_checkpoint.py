@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self, cast
 
 import pytorch_lightning as pl
+import torch
 from lightning_utilities.core.rank_zero import rank_zero_warn
 from pytorch_lightning.callbacks import EarlyStopping
 from pytorch_lightning.trainer.states import TrainerFn
@@ -194,8 +195,12 @@ class CheckpointedModule(pl.LightningModule):
         if warning:
             rank_zero_warn(warning)
         self.position = Position(**stored["position"])
-        # The sums of all processes, to which each adds its own: only one of them goes on with them.
-        self.training_sums.load_state_dict(stored["training_sums"] if self.trainer.is_global_zero else {})
+        # The sums of all processes, to which each adds its own: only one goes on with them. The others know their names,
+        # because an epoch may end without a further step.
+        sums = stored["training_sums"]
+        if not self.trainer.is_global_zero:
+            sums = {name: torch.zeros_like(total) for name, total in sums.items()}
+        self.training_sums.load_state_dict(sums)
         self.training_states.load_state_dict(stored["streams"])
         checkpoint["loops"] = lightning_progress(
             checkpoint["loops"], self.position, accumulation=self.trainer.accumulate_grad_batches

@@ -12,12 +12,14 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
+from core.training import signals
 from core.training.averaging import AVERAGE, ExponentialAverage
 from core.training.checkpoint_io import KEY, read_checkpoint
 from core.training.checkpointing import CheckpointConfig, RunCheckpoints
 from core.training.preemption import Preemption
 from core.training.signals import Interrupted
 from tests.contracts.case import Case, Run
+from tests.contracts.processes import in_processes
 from tests.contracts.test_5_resume import Losses, _assert_same
 
 
@@ -114,6 +116,32 @@ def test_asked_to_end_anywhere(
         assert first.seen | rest.seen == validations.seen
         for key, value in resumed_losses.seen.items():
             assert value == losses.seen[key], key
+
+
+@pytest.mark.parametrize("by", [{"step": 3}, {"validation": (0, 0)}], ids=["training", "validation"])
+def test_one_of_two_processes_is_asked(case: Case, tmp_path: Path, by: dict[str, Any]) -> None:
+    """Both save at the same place; what is left of an epoch may be its validation alone."""
+    if case.name not in ("forecasting", "captioning"):
+        pytest.skip("the agreement is the same code for all applications")
+    two: dict[str, Any] = {"devices": 2, "strategy": "ddp", "use_distributed_sampler": False}
+
+    def whole() -> None:
+        _fit(case.make(tmp_path, dropout=0.3), tmp_path / "whole", **two)
+
+    def asked() -> None:
+        signals.catch_signals()
+        callbacks = [Signal(**by)] if os.environ["LOCAL_RANK"] == "1" else []
+        with pytest.raises(Interrupted):
+            _fit(case.make(tmp_path, dropout=0.3), tmp_path / "asked", *callbacks, **two)
+
+    def resumed() -> None:
+        _fit(case.make(tmp_path, dropout=0.3), tmp_path / "asked", resume=True, **two)
+
+    case.make(tmp_path)  # the data are written once, before two processes do it at the same time
+    for run in (whole, asked, resumed):
+        assert in_processes(2, run) == [0, 0], run.__name__
+    _assert_same(tmp_path / "whole" / "last.ckpt", tmp_path / "asked" / "last.ckpt")
+    _assert_same(tmp_path / "whole" / "best.ckpt", tmp_path / "asked" / "best.ckpt")
 
 
 @pytest.mark.usefixtures("catching")
