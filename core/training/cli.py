@@ -33,7 +33,7 @@ from core.training.preemption import Preemption
 from core.training.progress import progress_bar
 from core.training.restarts import Restarts
 from core.training.run_folder import AUTO, RunFolder, claim_run_dir, resolve_checkpoint
-from core.training.signals import Interrupted, catch_keyboard, exit_interrupted, stop_at_once
+from core.training.signals import Interrupted, catch_keyboard, exit_interrupted, keep_exit_status, stop_at_once
 from core.training.suggestions import with_nearest_key
 from core.training.summary import Status, fit_figures, print_summary
 from core.training.throughput import Throughput
@@ -348,7 +348,6 @@ def main(application: Application, args: Sequence[str] | None = None) -> None:
     warnings.filterwarnings("ignore", message=".*broadcast_buffers.*deprecated")
     # A test needs no callback of the training.
     warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`, callbacks used")
-    # Slurm starts a training by scripts/slurm.sh.
     warnings.filterwarnings("ignore", message="The `srun` command is available")
     # A frozen encoder is meant to be.
     warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode at the start of training")
@@ -376,6 +375,8 @@ def main(application: Application, args: Sequence[str] | None = None) -> None:
         if "UNROLL_TRACEBACK" in os.environ or not _raised_by_us(error):
             raise
         _fail(str(error))
+    finally:
+        keep_exit_status()
 
 
 def _predict(application: Application, args: Sequence[str]) -> None:

@@ -85,6 +85,13 @@ def is_catching() -> bool:
     return _received.process == os.getpid()
 
 
+def keep_exit_status() -> None:
+    """From here on the process ends: Python gives handlers up before it is gone, and a signal would then be its status."""
+    if is_catching():
+        for number in CAUGHT:
+            signal.signal(number, signal.SIG_IGN)
+
+
 def received() -> str | None:
     """The first signal that this process was sent, or None."""
     return _received.signal_name

@@ -98,6 +98,23 @@ def test_how_it_ends(
     assert ("saved runs/last.ckpt" in capsys.readouterr().err) == said
 
 
+def test_a_signal_at_the_very_end_does_not_become_the_status() -> None:
+    """Where one process fails, Slurm ends the others: their own statuses must stay what they are."""
+    program = (
+        "import atexit, os, signal, sys\n"
+        "from core.training import signals\n"
+        "class Late:\n"
+        "    def __del__(self):\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "signals.catch_signals()\n"
+        "sys.late = Late()\n"
+        "signals.keep_exit_status()\n"
+        "raise SystemExit(2)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, check=False)
+    assert done.returncode == 2
+
+
 @pytest.mark.parametrize("application", ["forecasting", "translation", "captioning", "video_classification"])
 def test_a_command_catches_before_it_imports(application: str) -> None:
     """What is imported before the handlers stand is quick: no signal is lost in the seconds that torch takes."""
