@@ -297,6 +297,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="seed of the steps and moments")
     parser.add_argument("--output", type=Path, default=RESULTS / "soak.json", help="what is written after every run")
     given = parser.parse_args()
+    if given.kills < 1:
+        parser.error(f"--kills must be at least 1, got {given.kills}.")
     # So that the runs, which have sessions of their own, do not outlive it.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     names = [given.only] if given.only else list(APPLICATIONS)

@@ -66,7 +66,10 @@ def main() -> None:
     if given.writes < 3:
         parser.error(f"--writes must be at least 3 for a spread, got {given.writes}.")
     named = [run.partition("=") for run in given.runs]
-    results = [cost_of(name, Path(folder), num_writes=given.writes) for name, _, folder in named]
+    try:
+        results = [cost_of(name, Path(folder), num_writes=given.writes) for name, _, folder in named]
+    except ValueError as error:  # what cannot be read is said in a line
+        parser.error(str(error))
     print_results(results)
     write_results(results, name="soak_cost", path=given.output or RESULTS / "soak_cost.json")
 
