@@ -101,17 +101,24 @@ def test_how_it_ends(
 def test_a_signal_at_the_very_end_does_not_become_the_status() -> None:
     """Where one process fails, Slurm ends the others: their own statuses must stay what they are."""
     program = (
-        "import os, subprocess\n"
         "from core.training import signals\n"
         "signals.catch_signals()\n"
-        "subprocess.Popen(['sh', '-c', f'while kill -TERM {os.getpid()} 2>/dev/null; do :; done'])\n"
+        "print('catching', flush=True)\n"
         "while signals.received() is None:\n"
         "    pass\n"
         "signals.keep_exit_status()\n"
         "raise SystemExit(2)\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, check=False)
-    assert done.returncode == 2
+    with subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True) as ending:
+        assert ending.stdout is not None
+        assert ending.stdout.readline() == "catching\n"
+        until = time.monotonic() + 60
+        while ending.poll() is None and time.monotonic() < until:
+            ending.terminate()
+            time.sleep(0.0005)
+        if ending.poll() is None:
+            ending.kill()
+    assert ending.returncode == 2
 
 
 @pytest.mark.parametrize("application", ["forecasting", "translation", "captioning", "video_classification"])
