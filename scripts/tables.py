@@ -44,11 +44,31 @@ def _results(application: str, metrics: tuple[str, ...], *, digits: int) -> str:
         for who, values in record["baselines"].items():
             cells = [f"{values[metric]:.{digits}f}" if metric in values else "" for metric in metrics]
             lines.append(f"| | {who.replace('_', ' ')} | {' | '.join(cells)} | |")
+        lines += _later_findings(record, metrics, digits=digits)
         lines.append(
             f"| | `{record['command']}`, {record['duration_s'] / 60:.0f} min on {record['machine']} |"
             + " |" * (len(metrics) + 1)
         )
     return "\n".join(lines)
+
+
+def _later_findings(record: dict[str, Any], metrics: tuple[str, ...], *, digits: int) -> list[str]:
+    """Rows of what was added to a record of clips: other orders of frames, and whether the difference is one of luck."""
+    lines = []
+    orders = record.get("frame_order", {})
+    for order in (name for name in orders if name != "command"):
+        cells = [f"{mean(orders[order][metric]):.{digits}f}" if metric in orders[order] else "" for metric in metrics]
+        lines.append(f"| | recurrent, frames {order} | {' | '.join(cells)} | {len(record['seeds'])} |")
+    found = record.get("paired_bootstrap")
+    if found is not None:
+        against = found["baseline"].replace("_", " ")
+        cell = f"{found['difference']:+.{digits}f} ({found['low']:+.{digits}f} to {found['high']:+.{digits}f})"
+        lines.append(
+            f"| | more than {against} (90 % of resampled clips) | {cell} |"
+            + " |" * (len(metrics) - 1)
+            + f" {len(found['ours'])} |"
+        )
+    return lines
 
 
 def _mean_and_spread(values: list[float] | None, *, digits: int) -> str:

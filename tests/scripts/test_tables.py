@@ -36,6 +36,16 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "results" / "translation").mkdir()
     translation = {**RECORD, "metrics": {"bleu_lc": [38.25, 38.75]}, "baselines": {"feed_forward": {"bleu_lc": 5.0}}}
     (tmp_path / "results" / "translation" / "y.json").write_text(json.dumps(translation))
+    (tmp_path / "results" / "video_classification").mkdir()
+    top1 = {"top1": [0.5, 0.75]}
+    bootstrap = {"baseline": "feed_forward", "difference": 0.125, "low": -0.0125, "high": 0.25, "ours": [0.5, 0.75]}
+    video = {**RECORD, "metrics": top1, "baselines": {"feed_forward": {"top1": 0.5}}, "paired_bootstrap": bootstrap}
+    video["frame_order"] = {
+        "command": "controls",
+        "reversed": {"top1": [0.25, 0.5]},
+        "shuffled": {"top1": [0.25, 0.25]},
+    }
+    (tmp_path / "results" / "video_classification" / "z.json").write_text(json.dumps(video))
     return tmp_path
 
 
@@ -51,6 +61,13 @@ def test_a_table_is_made_from_its_record(root: Path) -> None:
     assert "| lstm.ragged | 1.5 | 4.5 | ms | **3.00** | 0.10 | 2.5 | packed |" in made
     assert "| captioning | 2 | 0 | 2 | 1 | yes |\n| **3 of 3** kills" in tables.TABLES["soak"]()
     assert tables.rewritten(made, document="doc") == made
+
+
+def test_what_was_found_of_clips_later_is_in_their_table(root: Path) -> None:
+    rows = tables.TABLES["video_classification"]().splitlines()
+    assert "| | recurrent, frames reversed | 0.375 |  |  |  | 2 |" in rows
+    assert "| | recurrent, frames shuffled | 0.250 |  |  |  | 2 |" in rows
+    assert "| | more than feed forward (90 % of resampled clips) | +0.125 (-0.013 to +0.250) | | | | 2 |" in rows
 
 
 def test_every_row_has_the_columns_of_its_head(root: Path) -> None:
