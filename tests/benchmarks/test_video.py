@@ -5,20 +5,17 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import jaxtyping
 import numpy as np
 import pytest
 
 from benchmarks.video import main
 from benchmarks.video_clips import read_by_bare_loop, write_clip
+from tests.shape_checks import unchecked
 
 
 def test_it_runs_and_both_sides_agree(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    jaxtyping.config.update("jaxtyping_disable", True)
-    try:
+    with unchecked():
         assert main(["--small", "--pairs", "3", "--output", str(tmp_path / "out.json")]) == 0
-    finally:
-        jaxtyping.config.update("jaxtyping_disable", False)
     rows = json.loads((tmp_path / "out.json").read_text())
     assert [row["case"] for row in rows] == [
         "video.decode",

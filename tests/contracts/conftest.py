@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import jaxtyping
 import pytest
 import pytorch_lightning as pl
 
@@ -17,6 +16,8 @@ from core.training.checkpointing import CheckpointConfig, RunCheckpoints
 from core.training.cli import main
 from tests.contracts.case import Case, Run
 from tests.contracts.cases import CASES
+from tests.contracts.processes import in_processes
+from tests.shape_checks import unchecked
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -39,9 +40,16 @@ def first_case(request: pytest.FixtureRequest) -> Case:
 @pytest.fixture(autouse=True)
 def _as_shipped() -> Iterator[None]:
     """Without the checks of shape annotations, which take four fifths of a decoder's time; tests/core makes them."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
+    with unchecked():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _without_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures are laid out, but empty files: to draw them takes half of a small run, and tests of the plots look at them."""
+    from matplotlib.figure import Figure
+
+    monkeypatch.setattr(Figure, "savefig", lambda self, path, **settings: Path(path).touch())
 
 
 @pytest.fixture
@@ -78,6 +86,17 @@ def here() -> Callable[..., None]:
         main(case.entry, list(args))
 
     return _here
+
+
+@pytest.fixture
+def in_two() -> Callable[..., None]:
+    """Run `apps.<application>` in two processes that train together: forked, as `here` is what they would start with."""
+
+    def _in_two(case: Case, *args: str) -> None:
+        arguments = [*args, "--trainer.devices", "2", "--trainer.strategy", "ddp"]
+        assert in_processes(2, lambda: main(case.entry, arguments)) == [0, 0], "the output of the processes says why"
+
+    return _in_two
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 """A small application over long streams, which carries its state from chunk to chunk: the contracts see it as any other.
 
-    python -m tests.contracts.streaming fit -c run.yaml
-
 Each step's target is a slowly fading sum of the inputs so far, so that a state that is lost or mixed up shows.
 """
 
@@ -18,7 +16,7 @@ from torch import Tensor, nn
 
 from core.nn.losses import MeanOver, SummedLoss, squared_error, summed_loss
 from core.nn.recurrent import Recurrent, RecurrentConfig
-from core.training.cli import Application, main
+from core.training.cli import Application
 from core.training.finished_run import FinishedRun
 from core.training.module import ApplicationModule
 from core.training.optimisation import Constant, Cosine, OptimizerConfig, ScheduleConfig
@@ -242,6 +240,3 @@ STREAMING = Case(
     select=_not_here,
     predict_args=_not_here,
 )
-
-if __name__ == "__main__":
-    main(APPLICATION)

@@ -98,25 +98,25 @@ def test_half_precision_that_overflows_is_refused(case: Case, tmp_path: Path) ->
 
 @pytest.mark.processes
 def test_two_processes_take_the_steps_of_one(
-    case: Case, command: Callable[..., Any], here: Callable[..., None], tmp_path: Path
+    case: Case, in_two: Callable[..., None], here: Callable[..., None], tmp_path: Path
 ) -> None:
     """1 x 26, 4 accumulated pieces, 2 processes, and 2 processes x 2 pieces: the same weights to 1e-6 in float64.
 
-    The last once: how processes and pieces go together is no application's business, and each start takes its seconds.
+    The last once: how processes and pieces go together is no application's business.
     """
     config = tmp_path / "run.yaml"
     config.write_text(case.config(tmp_path))
     cuts = {
         "one": [],
         "accumulated": ["--trainer.accumulate_grad_batches", "4"],
-        "two": ["--trainer.devices", "2", "--trainer.strategy", "ddp"],
-        "both": ["--trainer.devices", "2", "--trainer.strategy", "ddp", "--trainer.accumulate_grad_batches", "2"],
+        "two": [],
+        "both": ["--trainer.accumulate_grad_batches", "2"],
     }
     if case is not CASES[0]:
         del cuts["both"]
     states = {}
     for name, settings in cuts.items():
-        run = command if "ddp" in settings else here
+        run = in_two if name in ("two", "both") else here
         run(case, "fit", "-c", str(config), "--run_dir", str(tmp_path / name), *settings)
         states[name] = read_checkpoint(tmp_path / name / "checkpoints" / "last.ckpt")
     for name in list(cuts)[1:]:
@@ -132,7 +132,7 @@ def test_two_processes_take_the_steps_of_one(
 
 @pytest.mark.processes
 def test_two_processes_measure_what_one_does(
-    case: Case, command: Callable[..., Any], here: Callable[..., None], tmp_path: Path
+    case: Case, in_two: Callable[..., None], here: Callable[..., None], tmp_path: Path
 ) -> None:
     """Contract 7: every test example counts once, also where the last batch leaves a process without one."""
     import json
@@ -142,10 +142,7 @@ def test_two_processes_measure_what_one_does(
     here(case, "fit", "-c", str(config), "--run_dir", str(tmp_path / "run"), "--trainer.max_epochs", "1")
     one = json.loads((tmp_path / "run" / "metrics.json").read_text())["metrics"]
     rows = None if case.rows_file is None else (tmp_path / "run" / case.rows_file).read_text()
-    command(
-        case, "test", "-c", str(config), "--run_dir", str(tmp_path / "run"), "--ckpt_path", "best",
-        "--trainer.devices", "2", "--trainer.strategy", "ddp",
-    )  # fmt: skip
+    in_two(case, "test", "-c", str(config), "--run_dir", str(tmp_path / "run"), "--ckpt_path", "best")
     two = json.loads((tmp_path / "run" / "test_metrics.json").read_text())["metrics"]
     assert one.keys() == two.keys()
     for name, value in one.items():

@@ -31,21 +31,21 @@ class Slow(pl.Callback):
 @pytest.mark.processes
 @pytest.mark.parametrize("num_processes", [1, 2])
 def test_sigkill_and_resume_from_the_command_line(
-    case: Case, command: Callable[..., Any], tmp_path: Path, num_processes: int
+    case: Case, here: Callable[..., None], in_two: Callable[..., None], tmp_path: Path, num_processes: int
 ) -> None:
+    """What is killed has been started as a user starts it; what it is compared with needs no start of its own."""
+    run, two = (here, []) if num_processes == 1 else (in_two, ["--trainer.devices", "2", "--trainer.strategy", "ddp"])
     (tmp_path / "slow_callback.py").write_text(SLOW)
     config = tmp_path / "run.yaml"
     config.write_text(case.config(tmp_path))
     arguments = ["fit", "-c", str(config)]
-    if num_processes == 2:
-        arguments += ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
-    command(case, *arguments, "--run_dir", str(tmp_path / "whole"))
+    run(case, *arguments, "--run_dir", str(tmp_path / "whole"))
     folder = tmp_path / "killed"
     last = folder / "checkpoints" / "last.ckpt"
     running = subprocess.Popen(
         [
             sys.executable, "-m", f"apps.{case.application}", *arguments, "--run_dir", str(folder),
-            "--trainer.callbacks+=slow_callback.Slow",
+            "--trainer.callbacks+=slow_callback.Slow", *two,
         ],
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(tmp_path)},
@@ -64,7 +64,7 @@ def test_sigkill_and_resume_from_the_command_line(
         os.killpg(running.pid, signal.SIGKILL)
         running.wait()
     stopped = read_checkpoint(last)["global_step"]
-    command(case, *arguments, "--run_dir", str(folder), "--ckpt_path", "last")
+    run(case, *arguments, "--run_dir", str(folder), "--ckpt_path", "last")
     whole, resumed = read_checkpoint(tmp_path / "whole" / "checkpoints" / "last.ckpt"), read_checkpoint(last)
     assert 0 < stopped < whole["global_step"] == resumed["global_step"]
     for name, value in whole["state_dict"].items():

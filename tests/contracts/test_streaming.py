@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,6 @@ import torch
 from core.training.checkpoint_io import KEY, read_checkpoint
 from tests.contracts.case import Case
 from tests.contracts.cases import FORECASTING_STREAM
-from tests.contracts.conftest import ROOT
 from tests.contracts.processes import in_processes
 from tests.contracts.streaming import STREAMING
 from tests.contracts.test_3_randomness import test_a_run_repeats_itself_with_any_number_of_workers  # noqa: F401
@@ -53,27 +50,6 @@ class Kill9(Kill):
 @pytest.fixture
 def case() -> Case:
     return STREAMING
-
-
-@pytest.fixture
-def command() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run the application of the tests as a user would run one of the product's."""
-
-    def _command(case: Case, *args: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "tests.contracts.streaming", *args],
-            cwd=ROOT,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-            timeout=240,
-            check=False,
-        )
-        if check:
-            assert done.returncode == 0, done.stderr[-4000:]
-        return done
-
-    return _command
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from core.nn.teacher_forcing import TeacherForcingConfig
 from core.training.cli import ApplicationCLI, main
 from data.parallel.reading import CorpusConfig
 from data.text import TextConfig
+from tests.shape_checks import unchecked
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "translation.md").read_text(encoding="utf-8")
@@ -50,7 +51,7 @@ def _arguments(command: str) -> list[str]:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder with the files that the document makes (less of them), its configs, and a checkpoint of a few steps."""
     folder = tmp_path_factory.mktemp("translation")
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, unchecked():
         patch.chdir(folder)
         patch.setenv("UNROLL_CACHE", str(folder / "cache"))
         (script,) = re.findall(r"^python - <<'END'\n(.*?)^END$", TEXT, flags=re.DOTALL | re.MULTILINE)

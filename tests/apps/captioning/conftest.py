@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import jaxtyping
 import pytest
 
 from tests.contracts.applications.captioning import CAPTIONING
 from tests.contracts.trained import trained
+from tests.shape_checks import unchecked
 
 
 @pytest.fixture(autouse=True)
 def _as_shipped() -> Iterator[None]:
     """Without the checks of shape annotations; tests/core makes them."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
+    with unchecked():
+        yield
 
 
 @pytest.fixture(scope="module")

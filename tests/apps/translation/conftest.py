@@ -7,13 +7,13 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import jaxtyping
 import pytest
 import torch
 
 from apps.translation.module import TranslationModule
 from tests.contracts.applications.translation import TRANSLATION, write_corpus
 from tests.contracts.trained import trained
+from tests.shape_checks import unchecked
 
 MakeModule = Callable[..., TranslationModule]
 
@@ -68,9 +68,8 @@ def bag_of_words(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def as_shipped() -> Iterator[None]:
     """Without the checks of shape annotations, which take four fifths of a decoder's time."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
+    with unchecked():
+        yield
 
 
 @pytest.fixture

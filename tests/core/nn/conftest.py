@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator
 
-import jaxtyping
 import pytest
+
+from tests.shape_checks import unchecked
 
 
 @pytest.fixture
 def as_shipped() -> Iterator[None]:
     """Without annotation checks, as users run it: a wrong shape reaches the check that has to explain it."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
+    with unchecked():
+        yield

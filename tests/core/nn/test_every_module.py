@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from tests.contracts.processes import in_processes
 from tests.core.nn.modules import CASES, Case, loss, results
+from tests.shape_checks import unchecked
 
 NUM_PROCESSES = 2
 BY_NAME = {case.name: case for case in CASES}
@@ -160,9 +163,9 @@ def test_exported_it_runs_on_other_batches(case: Case) -> None:
         torch.testing.assert_close(got, wanted, rtol=1e-10, atol=1e-10)
 
 
-def train_in_parallel(rank: int, folder: str) -> None:
+def train_in_parallel(folder: Path) -> None:
     """One process of two: gradients of every network, averaged by DDP, in evaluation and in training."""
-    torch.set_num_threads(1)
+    rank = int(os.environ["LOCAL_RANK"])
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=NUM_PROCESSES
     )
@@ -191,7 +194,8 @@ def test_two_processes_make_the_gradient_of_the_whole_batch(tmp_path: Path) -> N
 
     No parameter may be left without a gradient: `find_unused_parameters` stays off.
     """
-    torch.multiprocessing.spawn(train_in_parallel, args=(str(tmp_path),), nprocs=NUM_PROCESSES)
+    with unchecked():  # forms are checked where the whole batch is computed
+        assert in_processes(NUM_PROCESSES, lambda: train_in_parallel(tmp_path)) == [0] * NUM_PROCESSES
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(NUM_PROCESSES))
     for case in WEIGHTED:
         for mode in ("eval", "train"):

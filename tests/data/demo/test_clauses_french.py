@@ -7,11 +7,9 @@ import re
 
 import pytest
 
-from data.demo.clauses import generate
 from data.demo.clauses_french import begins_with_vowel, contract, french_text
 from data.demo.clauses_lexicon import ADJECTIVES, NOUNS, Noun
-
-PAIRS = [pair for pairs in generate().values() for pair in pairs]
+from tests.data.demo import generated
 
 
 def listed(text: str) -> list[str]:
@@ -150,7 +148,7 @@ def test_nouns_have_their_plurals(noun: Noun) -> None:
 def test_whatever_belongs_to_a_noun_agrees_with_it() -> None:
     """The determiner or number before it, and adjectives on the side where they belong."""
     checked = 0
-    for pair in PAIRS:
+    for pair in generated.pairs():
         words = words_of(pair.fr)
         for at in range(len(words)):
             gender = gender_and_number(words, at, pair.en)
@@ -198,7 +196,7 @@ def subject_of(words: list[str], english: str) -> tuple[bool, bool] | None:
 
 def test_what_follows_etre_agrees_with_the_subject() -> None:
     checked = 0
-    for pair in PAIRS:
+    for pair in generated.pairs():
         for text in re.split(r" (?:et|mais) (?=ils? |elles? )", pair.fr[:-1]):
             words = words_of(re.sub(r"^.*[Ee]st-ce (que |qu')", "", text) + ".")
             at = next((at for at, word in enumerate(words) if word in ("est", "sont")), None)
@@ -218,7 +216,7 @@ def test_a_participle_agrees_with_the_object_before_it_and_no_other() -> None:
     """Il l'a vue for her, elle les a mangées for the apples."""
     checked = 0
     with_avoir = re.compile(r"(l'|\bles |\b\w+ |n')(?:ai|a|avons|ont) (?:pas |jamais )?(\w+)")
-    for pair in PAIRS:
+    for pair in generated.pairs():
         if "past" not in pair.phenomena.split(","):
             continue
         told, *again = re.split(r" et (?=ils? |elles? )", pair.fr)
@@ -245,7 +243,7 @@ def test_a_participle_agrees_with_the_object_before_it_and_no_other() -> None:
 
 
 def test_elision_is_complete_and_only_before_vowels() -> None:
-    for pair in PAIRS:
+    for pair in generated.pairs():
         words = words_of(pair.fr)
         for word, following in itertools.pairwise(words):
             if word.endswith("'"):
@@ -259,7 +257,7 @@ def test_elision_is_complete_and_only_before_vowels() -> None:
 
 
 def test_contractions_are_made() -> None:
-    for pair in PAIRS:
+    for pair in generated.pairs():
         assert not re.search(r"\b(à|de) les?\b|\bdu [aeiouéêœ]|\bau [aeiouéêœ]", pair.fr), pair
         if found := re.search(r"(près |rev\w+ )?\bdes (\w+)", pair.fr):
             # de petites maisons, but près des petites maisons.
@@ -267,7 +265,7 @@ def test_contractions_are_made() -> None:
 
 
 def test_negation_is_complete() -> None:
-    for pair in PAIRS:
+    for pair in generated.pairs():
         for text in re.split(r" (?:et|mais) ", pair.fr):
             num_ne = len(re.findall(r"\bn(?:e |')", text))
             assert num_ne == len(re.findall(r"\b(pas|jamais)\b", text)) <= 1, pair
@@ -279,7 +277,7 @@ def test_negation_is_complete() -> None:
 
 
 def test_english_articles_and_verbs() -> None:
-    for pair in PAIRS:
+    for pair in generated.pairs():
         for article, following in re.findall(r"\b([Aa]n?) (\w)", pair.en):
             assert (article.lower() == "an") == (following.lower() in "aeiou"), pair
         if not pair.en.endswith("?"):
@@ -324,5 +322,5 @@ GOLDEN = {
 
 
 def test_sentences_are_as_a_translator_wrote_them() -> None:
-    ours = {pair.en: pair.fr for pair in PAIRS}
+    ours = {pair.en: pair.fr for pair in generated.pairs()}
     assert {english: ours.get(english) for english in GOLDEN} == GOLDEN

@@ -13,17 +13,15 @@ from pathlib import Path
 import pytest
 
 from data.demo import scenes
-from data.demo.scenes import NUM_TEST, NUM_TRAIN, NUM_VALIDATION, VERSION, Example, generate
+from data.demo.scenes import NUM_TEST, NUM_TRAIN, NUM_VALIDATION, VERSION, Example
 from data.demo.scenes_captions import meaning_of
 from data.demo.scenes_combinations import HELD_OUT, HELD_OUT_PAIRS, KIND_PAIRS, TAUGHT
 from data.demo.scenes_objects import COLOURS, SHAPES, SIZES, Scene
 from data.paths import EMBEDDED, find_data
+from tests.data.demo import generated
 
 # Another set needs another version, or caches would go on serving the old one.
 DIGESTS = {1: "14871789673bc187", 2: "a61b3abf3dbec884"}
-
-SETS = generate()
-EXAMPLES = [example for examples in SETS.values() for example in examples]
 
 
 def digest(sets: dict[str, list[Example]]) -> str:
@@ -39,25 +37,28 @@ def kinds(scene: Scene) -> frozenset[tuple[str, str]]:
 
 
 def test_the_parts_have_their_sizes_and_half_of_the_test_is_unseen() -> None:
-    assert {part: len(examples) for part, examples in SETS.items()} == {
+    assert {part: len(examples) for part, examples in generated.scenes().items()} == {
         "train": NUM_TRAIN,
         "validation": NUM_VALIDATION,
         "test": NUM_TEST,
     }
-    unseen = {part: sum(each.unseen for each in examples) for part, examples in SETS.items()}
+    unseen = {part: sum(each.unseen for each in examples) for part, examples in generated.scenes().items()}
     assert unseen == {"train": 0, "validation": 0, "test": NUM_TEST // 2}
 
 
 def test_no_two_scenes_are_equal_and_no_two_objects_are_told_alike_in_two_parts() -> None:
-    assert len({each.scene for each in EXAMPLES}) == len(EXAMPLES)
-    told = [{meaning_of(each.scene) for each in examples if len(each.scene.objects) == 2} for examples in SETS.values()]
+    assert len({each.scene for each in generated.examples()}) == len(generated.examples())
+    told = [
+        {meaning_of(each.scene) for each in examples if len(each.scene.objects) == 2}
+        for examples in generated.scenes().values()
+    ]
     assert len(set().union(*told)) == sum(map(len, told))
 
 
 def test_every_caption_word_of_the_test_is_taught_and_there_are_few() -> None:
     words = {
         part: {word for each in examples for caption in each.captions for word in caption.split()}
-        for part, examples in SETS.items()
+        for part, examples in generated.scenes().items()
     }
     assert words["test"] <= words["train"]
     assert words["validation"] <= words["train"]
@@ -65,7 +66,7 @@ def test_every_caption_word_of_the_test_is_taught_and_there_are_few() -> None:
 
 
 def test_the_scenes_of_a_version_never_change() -> None:
-    assert digest(SETS) == DIGESTS[VERSION], "this is another set: raise VERSION and add its digest"
+    assert digest(generated.scenes()) == DIGESTS[VERSION], "this is another set: raise VERSION and add its digest"
 
 
 # What is held out ------------------------------------------------------------------------------------------------------
@@ -73,8 +74,10 @@ def test_the_scenes_of_a_version_never_change() -> None:
 
 def test_held_out_combinations_are_absent_from_training_and_all_others_present() -> None:
     """Found in the scenes alone: else `unseen` would only be a word, or hold by chance of pairs that are not held out."""
-    objects = Counter((each.size, each.colour, each.shape) for one in SETS["train"] for each in one.scene.objects)
-    pairs = Counter(kinds(each.scene) for each in SETS["train"] if len(each.scene.objects) == 2)
+    objects = Counter(
+        (each.size, each.colour, each.shape) for one in generated.scenes()["train"] for each in one.scene.objects
+    )
+    pairs = Counter(kinds(each.scene) for each in generated.scenes()["train"] if len(each.scene.objects) == 2)
     assert len(objects) == len(SIZES) * len(COLOURS) * len(SHAPES) - len(HELD_OUT)
     assert objects.keys().isdisjoint(tuple(each) for each in HELD_OUT)
     assert len(pairs) == len(KIND_PAIRS) - len(HELD_OUT_PAIRS)
@@ -84,9 +87,9 @@ def test_held_out_combinations_are_absent_from_training_and_all_others_present()
 
 
 def test_unseen_is_what_training_lacks() -> None:
-    seen_objects = {each for one in SETS["train"] for each in one.scene.descriptions}
-    seen_kinds = {kinds(each.scene) for each in SETS["train"]}
-    for example in EXAMPLES:
+    seen_objects = {each for one in generated.scenes()["train"] for each in one.scene.descriptions}
+    seen_kinds = {kinds(each.scene) for each in generated.scenes()["train"]}
+    for example in generated.examples():
         new_object = not set(example.scene.descriptions) <= seen_objects
         assert example.unseen == (new_object or kinds(example.scene) not in seen_kinds), example
 
@@ -100,7 +103,7 @@ def test_a_held_out_object_is_new_only_as_a_whole() -> None:
 
 
 def test_the_test_asks_all_that_is_held_out_and_in_every_way() -> None:
-    unseen = [each.scene for each in SETS["test"] if each.unseen]
+    unseen = [each.scene for each in generated.scenes()["test"] if each.unseen]
     held_out = [scene for scene in unseen if not set(HELD_OUT).isdisjoint(scene.descriptions)]
     assert {each for scene in held_out for each in scene.descriptions} >= set(HELD_OUT)
     assert Counter(len(scene.objects) for scene in held_out) == {1: 40, 2: 40}
@@ -108,7 +111,7 @@ def test_the_test_asks_all_that_is_held_out_and_in_every_way() -> None:
 
 
 def test_no_attribute_or_relation_is_rare() -> None:
-    for examples in SETS.values():
+    for examples in generated.scenes().values():
         counts = Counter(
             word
             for each in examples
@@ -134,7 +137,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Example]]:
     """A few scenes of each part, so that writing takes no time."""
-    few = {part: examples[:8] for part, examples in SETS.items()}
+    few = {part: examples[:8] for part, examples in generated.scenes().items()}
     monkeypatch.setattr(scenes, "generate", lambda: few)
     return few
 
@@ -198,5 +201,7 @@ def test_processes_write_the_same_bytes(tmp_path: Path) -> None:
     )
     assert first == second
     assert len(first) == 3 * 60 + 1
-    for entry, example in zip(json.loads(first[Path("dataset.json")])["images"], SETS["train"][:60], strict=False):
+    for entry, example in zip(
+        json.loads(first[Path("dataset.json")])["images"], generated.scenes()["train"][:60], strict=False
+    ):
         assert Scene.from_plain(entry["scene"]) == example.scene

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import colorsys
 import math
+from functools import cache
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from data.demo.scenes import VERSION, generate
+from data.demo.scenes import VERSION
 from data.demo.scenes_drawing import draw
 from data.demo.scenes_objects import BACKGROUNDS, COLOURS, SHAPES, Scene, SceneObject
+from tests.data.demo import generated
 
-TEST = [example.scene for example in generate()["test"]]
-PICTURES = [np.asarray(draw(scene)) for scene in TEST]
+
+@cache
+def shown() -> list[tuple[Scene, NDArray[np.uint8]]]:
+    """The scenes of the test part and their pictures."""
+    scenes = [example.scene for example in generated.scenes()["test"]]
+    return [(scene, np.asarray(draw(scene))) for scene in scenes]
+
+
 # Hue in degrees of each colour, no nearer to another one than the tolerance of twice 10.
 HUES = {"red": 0, "orange": 30, "yellow": 57, "green": 125, "blue": 220, "purple": 288}
 
@@ -42,7 +50,7 @@ def covered(scene: Scene, picture: NDArray[np.uint8], at: int) -> NDArray[np.boo
 
 
 def test_an_object_has_its_colour_where_it_is_and_the_rest_is_background() -> None:
-    for scene, picture in zip(TEST, PICTURES, strict=True):
+    for scene, picture in shown():
         free = np.ones((64, 64), dtype=bool)
         for thing in scene.objects:
             assert (colour_at(picture, *inside(thing)) == thing.rgb).all(), thing
@@ -56,7 +64,7 @@ def test_an_object_has_its_colour_where_it_is_and_the_rest_is_background() -> No
 
 def test_colours_are_far_apart() -> None:
     seen = set()
-    for scene in TEST:
+    for scene, _ in shown():
         for thing in scene.objects:
             hue, saturation, value = colorsys.rgb_to_hsv(*(channel / 255 for channel in thing.rgb))
             seen.add(thing.colour)
@@ -72,7 +80,7 @@ def test_colours_are_far_apart() -> None:
 
 
 def test_backgrounds_are_far_apart() -> None:
-    values = {name: {s.background_rgb for s in TEST if s.background == name} for name in BACKGROUNDS}
+    values = {name: {s.background_rgb for s, _ in shown() if s.background == name} for name in BACKGROUNDS}
     assert max(max(rgb) for rgb in values["black"]) < 30
     assert min(min(rgb) for rgb in values["grey"]) > 85
     assert all(len(set(rgb)) == 1 for shades in values.values() for rgb in shades)
@@ -82,7 +90,7 @@ def test_backgrounds_are_far_apart() -> None:
 def test_large_is_large(shape: str) -> None:
     """Area as it is in the pixels: sizes of one shape never come near each other."""
     areas: dict[str, list[int]] = {"small": [], "large": []}
-    for scene, picture in zip(TEST, PICTURES, strict=True):
+    for scene, picture in shown():
         for at, thing in enumerate(scene.objects):
             if thing.shape == shape:
                 areas[thing.size].append(int(covered(scene, picture, at).sum()))
@@ -97,7 +105,7 @@ def test_shapes_are_what_they_are_called() -> None:
         "triangle": 3 * math.sqrt(3) / 4 * 1.25**2,
         "ring": math.pi * 1.05**2 * (1 - 0.55**2),
     }
-    for scene, picture in zip(TEST, PICTURES, strict=True):
+    for scene, picture in shown():
         for at, thing in enumerate(scene.objects):
             if thing.shape in plan and thing.size == "large":
                 area = covered(scene, picture, at).sum() / thing.radius**2
@@ -105,7 +113,7 @@ def test_shapes_are_what_they_are_called() -> None:
 
 
 def test_centre_of_mass_is_where_the_scene_says_so_relations_hold_in_the_pixels() -> None:
-    for scene, picture in zip(TEST, PICTURES, strict=True):
+    for scene, picture in shown():
         for at, thing in enumerate(scene.objects):
             y, x = np.nonzero(covered(scene, picture, at))
             assert x.mean() + 0.5 == pytest.approx(thing.x, abs=0.6)
@@ -113,7 +121,7 @@ def test_centre_of_mass_is_where_the_scene_says_so_relations_hold_in_the_pixels(
 
 
 def test_objects_are_whole_and_apart() -> None:
-    for scene, picture in zip(TEST, PICTURES, strict=True):
+    for scene, picture in shown():
         edge = np.concatenate([picture[0], picture[-1], picture[:, 0], picture[:, -1]])
         assert (edge == scene.background_rgb).all()
         if len(scene.objects) == 2:
@@ -124,11 +132,14 @@ def test_objects_are_whole_and_apart() -> None:
 
 
 def test_pictures_differ_and_are_drawn_alike_twice() -> None:
-    assert len({picture.tobytes() for picture in PICTURES}) == len(PICTURES)
-    again = [np.asarray(draw(example.scene)) for example in generate()["test"]]
-    assert all((one == other).all() for one, other in zip(PICTURES, again, strict=True))
+    pictures = [picture for _, picture in shown()]
+    assert len({picture.tobytes() for picture in pictures}) == len(pictures)
+    again = [np.asarray(draw(scene)) for scene, _ in shown()]
+    assert all((one == other).all() for one, other in zip(pictures, again, strict=True))
 
 
 def test_the_drawing_of_a_version_never_changes() -> None:
     """Not to the bit: another Pillow may place a pixel of an edge differently."""
-    assert np.mean(PICTURES) == pytest.approx(MEANS[VERSION], abs=0.05), "raise VERSION and add its mean"
+    assert np.mean([picture for _, picture in shown()]) == pytest.approx(MEANS[VERSION], abs=0.05), (
+        "raise VERSION and add its mean"
+    )

@@ -11,13 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.demo.scenes import generate
 from data.demo.scenes_captions import FRAMES, NUM_CAPTIONS, Frame, Meaning, captions_of, meaning_of, parse, turned
 from data.demo.scenes_objects import BACKGROUNDS, COLOURS, OPPOSITE, SHAPES, SIZES, Description, Scene, SceneObject
 from data.demo.scenes_truth import check, is_true
-
-EXAMPLES = [example for examples in generate().values() for example in examples]
-TEST = generate()["test"]
+from tests.data.demo import generated
 
 descriptions = st.builds(Description, st.sampled_from(SIZES), st.sampled_from(COLOURS), st.sampled_from(SHAPES))
 frames = st.sampled_from([(number, frame) for number, some in FRAMES.items() for frame in some])
@@ -60,14 +57,14 @@ def test_what_is_written_is_read_back(
 
 def test_the_captions_of_a_scene_are_five_of_different_frames_and_true() -> None:
     """All of them: were some false, a share of true captions would have no ceiling of 1."""
-    for example in EXAMPLES:
+    for example in generated.examples():
         assert len(set(example.captions)) == NUM_CAPTIONS
         for caption in example.captions:
             assert check(caption, example.scene) == [], (caption, example.scene)
 
 
 def test_captions_vary_in_what_comes_first() -> None:
-    for example in EXAMPLES:
+    for example in generated.examples():
         first = [parse(caption).objects[0] for caption in example.captions]  # type: ignore[union-attr]
         expected = 4 if len(example.scene.objects) == 2 else 5
         assert first.count(example.scene.descriptions[0]) == expected
@@ -129,7 +126,7 @@ MATTERS = {
 def test_a_caption_with_one_wrong_word_is_false() -> None:
     """Every word that says something, in every test caption, with every other word of its sort."""
     num_changed = 0
-    for example in TEST:
+    for example in generated.scenes()["test"]:
         for caption in example.captions:
             words = caption.split()
             for at, word in enumerate(words):
@@ -143,7 +140,7 @@ def test_a_caption_with_one_wrong_word_is_false() -> None:
 def test_two_objects_do_not_change_places_or_attributes() -> None:
     """The errors that a network without a sense of place makes: all words right, in the wrong place."""
     generator = random.Random(0)
-    for example in TEST:
+    for example in generated.scenes()["test"]:
         meaning = meaning_of(example.scene)
         if meaning.relation is None:
             continue
@@ -176,10 +173,10 @@ def test_relations_across_the_axis_are_false() -> None:
 def test_captions_of_other_scenes_are_false_but_for_a_few() -> None:
     """A constant caption is worth nothing; chance is the 1 in 140 of scenes of one object, and rarer for two."""
     generator = random.Random(0)
-    captions = [example.captions for example in EXAMPLES]
+    captions = [example.captions for example in generated.examples()]
     truths = [
         is_true(generator.choice(captions[generator.randrange(len(captions))]), example.scene)
-        for example in EXAMPLES
+        for example in generated.examples()
         for _ in range(3)
     ]
     assert 0 < sum(truths) < 0.01 * len(truths)
