@@ -42,7 +42,8 @@ class RecurrentClassifier(NetworkConfig):
     regions: Regions = "mean"
     """How the regions of a frame become one vector: their mean, or flat, side by side, which keeps where things are."""
     frame_size: int | None = None
-    """Width of a frame's vector: a linear layer, layer norm and dropout; null = the encoder's features as they are."""
+    """Width of a frame's vector: layer norm of the encoder's features, whose scale differs from encoder to encoder, a linear
+    layer, layer norm and dropout; null = the encoder's features as they are, normalised."""
     feature_dropout: float = 0.0
     """Probability of zeroing one of the numbers that the encoder gives of a frame, the same one in all frames of a clip, in
     [0, 1): against learning by heart the features of few clips, of which there are many."""
@@ -116,9 +117,11 @@ class RecurrentClassificationNetwork(ClassificationNetwork[ClipState]):
         height, width = self.encoder.grid_shape(*shape.image_size)
         self._num_read = self.encoder.num_features * (height * width if config.regions == "flat" else 1)
         frame_size = config.frame_size or self._num_read
+        has_projection = config.frame_size is not None
+        self.features = nn.LayerNorm(self._num_read) if has_projection else nn.Identity()
         self.feature_dropout = LockedDropout(config.feature_dropout)
         self.frames = nn.Sequential(
-            nn.Identity() if config.frame_size is None else nn.Linear(self._num_read, frame_size),
+            nn.Linear(self._num_read, frame_size) if has_projection else nn.Identity(),
             nn.LayerNorm(frame_size),
         )
         self.frame_dropout = LockedDropout(config.frame_dropout)
@@ -146,7 +149,7 @@ class RecurrentClassificationNetwork(ClassificationNetwork[ClipState]):
                 f"This network reads {self._num_read} numbers a frame, got {read.shape[-1]}: with regions: flat, frames must "
                 "have the size of those in training."
             )
-        vectors: Tensor = self.frame_dropout(self.frames(self.feature_dropout(read)))
+        vectors: Tensor = self.frame_dropout(self.frames(self.feature_dropout(self.features(read))))
         return vectors
 
     def _inputs(self, vectors: Tensor) -> Tensor:
