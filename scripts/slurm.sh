@@ -47,21 +47,23 @@ fi
 export MASTER_ADDR
 
 asked=
-cancelled=
+ended=
 on_usr1() {
     asked=yes
-    # This shell has a handler from its first line on, the run only when Python has started: it is sent the signal as often as
-    # needed, and where it cannot be reached the job is put back all the same.
-    (
-        sleep "$GRACE"
-        echo "slurm.sh: the run has not ended $GRACE s after the signal; back into the queue from its last checkpoint"
-        scontrol requeue "$job"
-    ) &
-    watchdog=$!
+    # This shell has a handler from here on, the run only when Python has started: where it cannot be reached, or does not end,
+    # the job is put back all the same.
+    if [ -z "$watchdog" ]; then
+        (
+            sleep "$GRACE"
+            echo "slurm.sh: the run has not ended $GRACE s after the signal; back into the queue from its last checkpoint"
+            scontrol requeue "$job"
+        ) &
+        watchdog=$!
+    fi
     kill -USR1 "$step" 2>/dev/null
 }
 on_term() {
-    cancelled=yes
+    ended="slurm.sh: ended by SIGTERM: scancel, or Slurm itself puts the job back (a node has failed, say)"
     kill -TERM "$step" 2>/dev/null
 }
 watchdog=
@@ -70,20 +72,30 @@ trap on_usr1 USR1
 trap on_term TERM
 
 echo "slurm.sh: job $job, start ${SLURM_RESTART_COUNT:-0} on $SLURM_JOB_NODELIST, $(date '+%Y-%m-%d %H:%M:%S')"
+if [ $((${SLURM_RESTART_COUNT:-0} % 2)) -eq 1 ]; then
+    # Where ending a step takes longer than Slurm waits for an answer (MessageTimeout, 10 s), as it does where processes wait for
+    # one that was killed, it sends the same order again a minute later: to the step of that number that runs then. So every
+    # second start leaves the number to a step that does nothing.
+    srun --nodes=1 --ntasks=1 --ntasks-per-node=1 true
+fi
+if [ -n "$ended" ]; then
+    echo "$ended"
+    exit 0
+fi
 srun --kill-on-bad-exit=1 --ntasks-per-node="${SLURM_NTASKS_PER_NODE:-1}" \
     "$python" -m "apps.$application" fit "$@" ${extra[@]+"${extra[@]}"} \
     --ckpt_path auto --trainer.num_nodes "$SLURM_JOB_NUM_NODES" --trainer.devices "${SLURM_NTASKS_PER_NODE:-1}" &
 step=$!
 [ -n "$asked" ] && kill -USR1 "$step"
-while :; do # a signal ends `wait`, not the run
+while kill -0 "$step" 2>/dev/null; do # a signal ends `wait`, not the run
     wait "$step"
-    status=$?
-    kill -0 "$step" 2>/dev/null || break
 done
+wait "$step"
+status=$?
 [ -n "$watchdog" ] && kill "$watchdog" 2>/dev/null
 
-if [ -n "$cancelled" ]; then
-    echo "slurm.sh: cancelled"
+if [ -n "$ended" ]; then
+    echo "$ended"
 elif [ "$status" -eq 0 ]; then
     echo "slurm.sh: finished"
 elif [ "$status" -eq "$SAVED" ] || [ -n "$asked" ] || [ "$status" -gt 128 ]; then

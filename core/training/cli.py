@@ -37,6 +37,7 @@ from core.training.signals import Interrupted, catch_keyboard, exit_interrupted,
 from core.training.suggestions import with_nearest_key
 from core.training.summary import Status, fit_figures, print_summary
 from core.training.throughput import Throughput
+from core.training.torchrun import meet_in_a_new_store
 
 EXIT_BAD_INPUT = 2
 OUR_PACKAGES = ("apps", "core", "data")
@@ -216,6 +217,7 @@ class ApplicationCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """The configured trainer, with the run folder, the checkpoints, the throughput and the default loggers."""
         config = self.config_init[self.subcommand]
+        self.store = meet_in_a_new_store()
         self.checkpoints = RunCheckpoints(self.run_dir / "checkpoints", config=config.checkpoint)
         self.config[self.subcommand]["run_dir"] = str(self.run_dir)
         trainer = {**config.trainer, "default_root_dir": str(self.run_dir)}
@@ -345,11 +347,9 @@ def main(application: Application, args: Sequence[str] | None = None) -> None:
     # What Lightning says at this level (each save, each restore, advertisements) drowns what matters.
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module=r"pytorch_lightning\.utilities\._pytree")
-    warnings.filterwarnings("ignore", message=".*broadcast_buffers.*deprecated")
-    # A test needs no callback of the training.
+    warnings.filterwarnings("ignore", message=".*broadcast_buffers.*deprecated|The `srun` command is available")
+    # A test needs no callback of the training, and a frozen encoder is meant to be.
     warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`, callbacks used")
-    warnings.filterwarnings("ignore", message="The `srun` command is available")
-    # A frozen encoder is meant to be.
     warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode at the start of training")
     # Each process logs sums over all of them already, or a share of its own that is meant to be its own.
     warnings.filterwarnings("ignore", message=".*recommended to use `self.log.*sync_dist=True")

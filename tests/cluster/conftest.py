@@ -5,25 +5,32 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from core.training.checkpoint_io import read_checkpoint
+from tests.cluster.left_overs import own_folder
 from tests.cluster.slurm import ROOT, Cluster, is_installed, running_cluster
 from tests.contracts.applications.forecasting import forecasting_config
 
 collect_ignore_glob = [] if "UNROLL_CLUSTER" in os.environ else ["test_*.py"]
 
-# A run that takes its time, so that what is to happen to it finds it running, and says which processes it has.
+# A run that takes its time, so that what is to happen to it finds it running, and says which processes it has. Started
+# again it hurries, unless it is told not to.
 SLOW = """
 import os
 import time
 from pathlib import Path
 
 import pytorch_lightning as pl
+
+IS_FIRST = os.environ.get("SLURM_RESTART_COUNT", os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) == "0"
+
+
+def seconds(name):
+    return float(os.environ.get(name, "0"))
 
 
 class Slow(pl.Callback):
@@ -33,7 +40,11 @@ class Slow(pl.Callback):
         (folder / f"process{trainer.global_rank}").write_text(str(os.getpid()))
 
     def on_train_batch_end(self, *args):
-        time.sleep(float(os.environ.get("SECONDS_A_STEP", "0")))
+        time.sleep(seconds("SECONDS_A_STEP" if IS_FIRST else "SECONDS_A_STEP_LATER"))
+
+    def on_exception(self, *args):
+        if IS_FIRST:
+            time.sleep(seconds("SECONDS_TO_END"))
 """
 
 
@@ -49,7 +60,7 @@ class Experiment:
         self.folder = folder
         self.config = folder / "run.yaml"
         (folder / "slow_callback.py").write_text(SLOW)
-        text = forecasting_config(folder).replace("max_epochs: 2", "max_epochs: 12")
+        text = forecasting_config(folder).replace("max_epochs: 2", "max_epochs: 8")
         text += "  strategy: ddp\n  callbacks:\n    - class_path: slow_callback.Slow\n"
         self.config.write_text(text)
         self.environment = {"PYTHONPATH": str(folder), "UNROLL_PYTHON": sys.executable}
@@ -70,9 +81,9 @@ class Experiment:
 
 @pytest.fixture(scope="session")
 def experiment() -> Iterator[Experiment]:
-    """In a folder that other users may enter, as a cluster's shared folder is."""
-    with tempfile.TemporaryDirectory(prefix="unroll-cluster-") as folder:
-        yield Experiment(Path(folder))
+    """In a folder of its own."""
+    with own_folder("unroll-cluster-") as folder:
+        yield Experiment(folder)
 
 
 @pytest.fixture(scope="session")
@@ -103,5 +114,5 @@ def whole(experiment: Experiment) -> Path:
 def cluster() -> Iterator[Cluster]:
     """Two nodes."""
     assert is_installed(), "Slurm is not installed, or this is not root: run `make test-cluster`."
-    with tempfile.TemporaryDirectory(prefix="unroll-slurm-") as folder, running_cluster(Path(folder)) as running:
+    with own_folder("unroll-slurm-") as folder, running_cluster(folder) as running:
         yield running

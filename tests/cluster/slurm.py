@@ -16,6 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 TEMPLATE = Path(__file__).with_name("slurm.conf.in")
 PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch")
+AT_WORK = {"idle", "mixed", "allocated", "completing"}
 OVER = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL"}
 
 
@@ -74,9 +75,16 @@ class Cluster:
         _output("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
 
     def bring_back(self, node: str) -> None:
-        """Return a node to service, where it has not returned by itself as soon as it was heard of again."""
-        if "down" in _output("sinfo", "-h", f"--nodes={node}", "-o", "%T"):
-            _output("scontrol", "update", f"nodename={node}", "state=resume")
+        """Return a node to service, unless it returns by itself, as it may as soon as it is heard of again."""
+
+        def is_back() -> bool:
+            state = _output("sinfo", "-h", f"--nodes={node}", "-o", "%T").strip()
+            if state.startswith(("down", "drain")):
+                # Refused where the node has returned since that look: the next look tells.
+                _run("scontrol", "update", f"nodename={node}", "state=resume")
+            return state.rstrip("*") in AT_WORK
+
+        wait_for(is_back, f"node {node}", 120)
 
     def signal(self, job: Job, name: str) -> None:
         """Signal the job's batch script, as the time limit does."""
@@ -102,7 +110,6 @@ def running_cluster(folder: Path) -> Iterator[Cluster]:
     """Start munge, the controller and two nodes; stop them at the end, whatever happens."""
     for name in ("state", "spool-n1", "spool-n2"):
         (folder / name).mkdir()
-    folder.chmod(0o755)
     host = socket.gethostname().partition(".")[0]
     conf = folder / "slurm.conf"
     conf.write_text(TEMPLATE.read_text().format(host=host, folder=folder))
@@ -119,11 +126,10 @@ def running_cluster(folder: Path) -> Iterator[Cluster]:
         subprocess.run(["slurmctld", "-f", str(conf)], check=True)
         for node in ("n1", "n2"):
             subprocess.run(["slurmd", "-N", node, "-f", str(conf)], check=True)
-        wait_for(lambda: _output("sinfo", "-h", "-o", "%T").split() == ["idle"], "two idle nodes", 30)
+        wait_for(lambda: _run("sinfo", "-h", "-o", "%T").stdout.split() == ["idle"], "two idle nodes", 120)
         yield Cluster()
     finally:
-        subprocess.run(["scancel", "--user=root"], check=False, capture_output=True)
-        time.sleep(1)
+        _run("scancel", "--user=root")
         for name in ("slurmd-n1", "slurmd-n2", "slurmctld", "munged"):
             _end(folder / f"{name}.pid")
         del os.environ["SLURM_CONF"]
@@ -142,8 +148,12 @@ def _end(pid_file: Path) -> None:
 
 
 def _output(*command: str, environment: dict[str, str] | None = None) -> str:
-    done = subprocess.run(
-        command, cwd=ROOT, env={**os.environ, **(environment or {})}, capture_output=True, text=True, check=False
-    )
+    done = _run(*command, environment=environment)
     assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
     return done.stdout
+
+
+def _run(*command: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, cwd=ROOT, env={**os.environ, **(environment or {})}, capture_output=True, text=True, check=False
+    )

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from core.training.checkpoint_io import read_checkpoint
 from tests.cluster.conftest import Experiment
 from tests.cluster.slurm import ROOT, wait_for
-from tests.cluster.test_slurm import PACE, assert_same
+from tests.cluster.test_slurm import assert_same
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -31,21 +32,18 @@ def _start(experiment: Experiment, run: str, log: Path, **environment: str) -> s
         )  # fmt: skip
 
 
-def test_a_worker_that_is_killed_is_started_again(experiment: Experiment, whole: Path) -> None:
-    log = experiment.folder / "torchrun_killed.log"
-    running = _start(experiment, "torchrun_killed", log, **PACE)
-    wait_for(lambda: experiment.steps("torchrun_killed") >= 3, "three steps", told=log.read_text)
-    os.kill(int((experiment.folder / "torchrun_killed" / "process1").read_text()), signal.SIGKILL)
-    assert running.wait() == 0, log.read_text()[-3000:]
-    assert_same(experiment.last("torchrun_killed"), whole)
-
-
-def test_sigterm_saves_and_the_same_line_continues(experiment: Experiment, whole: Path) -> None:
-    log = experiment.folder / "torchrun_asked.log"
-    running = _start(experiment, "torchrun_asked", log, **PACE)
-    wait_for(lambda: experiment.steps("torchrun_asked") >= 3, "three steps", told=log.read_text)
+def test_a_killed_process_then_sigterm_then_the_same_line(experiment: Experiment, whole: Path) -> None:
+    """What is left in the end is the run to which none of it happened."""
+    log = experiment.folder / "torchrun.log"
+    running = _start(experiment, "torchrun", log, SECONDS_A_STEP="0.5", SECONDS_A_STEP_LATER="0.5")
+    wait_for(lambda: experiment.steps("torchrun") >= 3, "three steps", told=log.read_text)
+    os.kill(int((experiment.folder / "torchrun" / "process1").read_text()), signal.SIGKILL)
+    steps = experiment.steps("torchrun")
+    # One restart is all that it is allowed, so it must be enough.
+    wait_for(lambda: experiment.steps("torchrun") >= steps + 6, "the restart", told=log.read_text)
     running.terminate()
     assert running.wait() != 0
     assert "interrupted by SIGTERM: saved" in log.read_text()
-    assert _start(experiment, "torchrun_asked", log).wait() == 0, log.read_text()[-3000:]
-    assert_same(experiment.last("torchrun_asked"), whole)
+    assert experiment.steps("torchrun") < read_checkpoint(whole)["global_step"]
+    assert _start(experiment, "torchrun", log).wait() == 0, log.read_text()[-3000:]
+    assert_same(experiment.last("torchrun"), whole)
