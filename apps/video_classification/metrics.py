@@ -11,6 +11,11 @@ from jaxtyping import Float64, Int64
 TOP = 5
 
 
+def written(probability: float) -> float:
+    """As a file has it: to a millionth, as further digits differ with what else was in its batch."""
+    return round(float(probability), 6)
+
+
 @dataclass(frozen=True)
 class Classified:
     """Videos of known class, and the probability that each class was given."""

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from apps.video_classification.classifier import Classifier, Found
+from apps.video_classification.metrics import written
 from apps.video_classification.module import VideoClassificationModule
 from apps.video_classification.network import not_causal
 from apps.video_classification.streaming import classify_stream, stride_of
@@ -164,7 +165,7 @@ def _as_json(path: Path, found: Found, class_names: list[str], *, num_best: int,
             {
                 "time": round(frame / found.fps, 3),
                 "class": class_names[int(probabilities.argmax())],
-                "probability": float(probabilities.max()),
+                "probability": written(probabilities.max()),
             }
             for frame, probabilities in zip(found.frames, found.over_time, strict=True)
         ]
@@ -175,8 +176,8 @@ def _best(probabilities: Float[np.ndarray, "classes"], class_names: list[str], *
     order = np.argsort(-probabilities, kind="stable")
     return {
         "class": class_names[order[0]],
-        "probability": float(probabilities[order[0]]),
-        "top": [{"class": class_names[one], "probability": float(probabilities[one])} for one in order[:num_best]],
+        "probability": written(probabilities[order[0]]),
+        "top": [{"class": class_names[one], "probability": written(probabilities[one])} for one in order[:num_best]],
     }
 
 

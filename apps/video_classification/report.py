@@ -10,7 +10,7 @@ import numpy as np
 
 from apps.video_classification.baseline import MeanBaseline
 from apps.video_classification.classifier import Classifier
-from apps.video_classification.metrics import Classified
+from apps.video_classification.metrics import Classified, written
 from apps.video_classification.module import VideoClassificationModule
 from apps.video_classification.plots import plot_confusion, plot_over_time
 from core.training.baseline import FOLDER as BASELINE_FOLDER
@@ -72,7 +72,7 @@ def _write_predictions(found: Classified, data: VideoClassificationData, path: P
                 "video": corpus[rows[number]].name,
                 "class": data.class_names[found.labels[number]],
                 "predicted": data.class_names[found.predicted[number]],
-                "probability": float(found.probabilities[number].max()),
+                "probability": written(found.probabilities[number].max()),
             },
             ensure_ascii=False,
         )
