@@ -14,7 +14,7 @@ from core.nn.feed_forward import FeedForward, FeedForwardConfig
 from core.nn.vision import ImageEncoder, ImageEncoderConfig
 
 _ENCODER = ImageEncoderConfig(backbone="efficientnet_lite0", weights="pretrained", features="pooled")
-_HIDDEN = FeedForwardConfig(hidden_sizes=[256])
+_HIDDEN = FeedForwardConfig(hidden_sizes=[256], dropout=0.5)
 
 
 @dataclass(frozen=True, kw_only=True)

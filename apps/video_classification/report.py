@@ -37,7 +37,7 @@ def feed_forward_baseline(module: VideoClassificationModule) -> VideoClassificat
         class_weights=module.class_weights,
         label_smoothing=module.label_smoothing,
         # Its own: what suits a recurrent network is no guide here.
-        optimizer=OptimizerConfig(lr=1e-3),
+        optimizer=OptimizerConfig(name="adamw", lr=1e-3, weight_decay=0.05),
         seed=module.seed,
     )
 
