@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple, get_args
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from apps.video_classification.network import (
     ClassificationNetwork,
@@ -20,6 +21,7 @@ from apps.video_classification.network import (
 from core.nn.cells import RecurrentState
 from core.nn.convolutional import ConvRecurrent, ConvRecurrentConfig
 from core.nn.dropout import LockedDropout
+from core.nn.moments import NUM_MOMENTS, MomentsSoFar, moments, moments_of_prefixes, moments_step
 from core.nn.pooling import PoolingKind, build_pooling
 from core.nn.recurrence.convolutional_cells import ConvState
 from core.nn.recurrent import Recurrent, RecurrentConfig
@@ -57,8 +59,11 @@ class RecurrentClassifier(NetworkConfig):
     """Layers over the frames."""
     pooling: PoolingKind = "mean"
     """How outputs over time become one vector: last, mean, max or attention (notes N5)."""
+    moments: bool = False
+    """Beside that vector mean, standard deviation and slope over time of the frames' vectors, around the recurrent layers, each
+    of the four normalised: from few clips what moves is learnt sooner so."""
     dropout: float = 0.0
-    """Probability of zeroing a unit of that vector, in [0, 1)."""
+    """Probability of zeroing a unit of what the scores are made from, in [0, 1)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -104,6 +109,8 @@ class ClipState(NamedTuple):
     vectors: Float[Tensor, "batch past frame"]
     """Of the last frames, as many as the longest difference reaches back; before the first stands the first."""
     pooled: PooledSoFar
+    moments: MomentsSoFar | None
+    """None of a network that reads none."""
 
 
 class RecurrentClassificationNetwork(ClassificationNetwork[ClipState]):
@@ -133,7 +140,8 @@ class RecurrentClassificationNetwork(ClassificationNetwork[ClipState]):
             bidirectional=config.recurrent.bidirectional,
         )
         self.dropout = nn.Dropout(config.dropout)
-        self.output = nn.Linear(self.recurrent.output_size, shape.num_classes)
+        num_moments = NUM_MOMENTS * frame_size if config.moments else 0
+        self.output = nn.Linear(self.recurrent.output_size + num_moments, shape.num_classes)
 
     @property
     def is_causal(self) -> bool:
@@ -163,13 +171,22 @@ class RecurrentClassificationNetwork(ClassificationNetwork[ClipState]):
         )
         return torch.cat([vectors, *(vectors - each for each in before)], dim=-1)
 
+    def _scores(self, pooled: Tensor, beside: Tensor | None) -> Tensor:
+        """What the recurrent layers say, and the moments of the frames where they are read, to the scores."""
+        if beside is not None:
+            parts = [pooled, *beside.chunk(NUM_MOMENTS, dim=-1)]
+            pooled = torch.cat([F.layer_norm(part, part.shape[-1:]) for part in parts], dim=-1)
+        scores: Tensor = self.output(self.dropout(pooled))
+        return scores
+
     def forward(
         self, features: Float[Tensor, "batch time regions features"], lengths: Int[Tensor, "batch"]
     ) -> Float[Tensor, "batch classes"]:
         """See the base class."""
-        outputs, _ = self.recurrent(self._inputs(self._vectors(without_padding(features, lengths))), lengths)
-        scores: Tensor = self.output(self.dropout(self.pooling(outputs, lengths)))
-        return scores
+        vectors = self._vectors(without_padding(features, lengths))
+        outputs, _ = self.recurrent(self._inputs(vectors), lengths)
+        beside = moments(vectors, lengths) if self.config.moments else None
+        return self._scores(self.pooling(outputs, lengths), beside)
 
     def scores_over_time(
         self, features: Float[Tensor, "batch time regions features"]
@@ -177,9 +194,10 @@ class RecurrentClassificationNetwork(ClassificationNetwork[ClipState]):
         """See the base class."""
         if not self.is_causal:
             raise not_causal()
-        outputs, _ = self.recurrent(self._inputs(self._vectors(features)), None)
-        scores: Tensor = self.output(self.dropout(pool_prefixes(self.pooling, outputs)))
-        return scores
+        vectors = self._vectors(features)
+        outputs, _ = self.recurrent(self._inputs(vectors), None)
+        beside = moments_of_prefixes(vectors) if self.config.moments else None
+        return self._scores(pool_prefixes(self.pooling, outputs), beside)
 
     def step(
         self, features: Float[Tensor, "batch regions features"], state: ClipState | None
@@ -192,9 +210,12 @@ class RecurrentClassificationNetwork(ClassificationNetwork[ClipState]):
         inputs = torch.cat([vector, *(vector - past[:, -stride] for stride in self._strides)], dim=-1)
         outputs, recurrent = self.recurrent(inputs.unsqueeze(1), None, None if state is None else state.recurrent)
         pooled, so_far = pool_step(self.pooling, outputs.squeeze(1), None if state is None else state.pooled)
+        beside, seen = None, None
+        if self.config.moments:
+            beside, seen = moments_step(vector, None if state is None else state.moments)
         # With no difference there is no past, and none comes up.
         past = torch.cat([past, vector.unsqueeze(1)], dim=1)[:, 1:]
-        return self.output(self.dropout(pooled)), ClipState(recurrent, past, so_far)
+        return self._scores(pooled, beside), ClipState(recurrent, past, so_far, seen)
 
 
 @dataclass(frozen=True, kw_only=True)

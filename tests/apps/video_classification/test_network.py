@@ -26,7 +26,7 @@ from core.nn.vision import ImageEncoderConfig
 
 SHAPE = ClipShape(num_classes=3, image_size=(16, 16))
 ENCODER = ImageEncoderConfig(backbone="small_cnn", weights=None, trainable="all")
-VARIANTS = ("vectors", "flat", "far", "bidirectional", "maps", "mean")
+VARIANTS = ("vectors", "flat", "far", "moments", "bidirectional", "maps", "mean")
 CAUSAL = tuple(each for each in VARIANTS if each != "bidirectional")
 RECURRENT = tuple(each for each in VARIANTS if each != "mean")
 LENGTHS = torch.tensor([4, 1, 3])
@@ -48,6 +48,7 @@ def config_of(variant: str, *, pooling: PoolingKind = "mean") -> NetworkConfig:
         differences=[1, 2, 7] if variant == "far" else variant != "flat",
         recurrent=RecurrentConfig(kind="lstm", hidden_size=4, bidirectional=variant == "bidirectional"),
         pooling=pooling,
+        moments=variant == "moments",
     )
 
 
