@@ -1,7 +1,7 @@
 """What a sequence is on the whole, without recurrence: mean, standard deviation and slope over time of each feature.
 
-All are kept as sums over the steps of what differs from the first one: a sequence can be read as it comes, and one that does not
-change deviates by nothing, to the last bit.
+All are kept as sums over the steps of what differs from the first one: a sequence can be read as it comes, and one that does
+not change deviates by nothing, to the last bit.
 """
 
 from typing import NamedTuple
