@@ -38,6 +38,7 @@ def feed_forward_baseline(module: VideoClassificationModule) -> VideoClassificat
         label_smoothing=module.label_smoothing,
         # Its own: what suits a recurrent network is no guide here.
         optimizer=OptimizerConfig(name="adamw", lr=1e-3, weight_decay=0.05),
+        schedule=module.schedule,
         seed=module.seed,
     )
 
