@@ -27,13 +27,11 @@ class CheckpointConfig:
     monitor: str | None = "val/loss"
     """Metric whose best value writes best.ckpt; None: best.ckpt is the last one."""
     mode: Literal["min", "max"] = "min"
-    """Whether a smaller or a larger value of the metric is better."""
+    """Whether a smaller or a larger value of the metric is better; not read without one."""
 
     def __post_init__(self) -> None:
         if self.mode not in ("min", "max"):
             raise ValueError(f"checkpoint.mode must be min or max, got {self.mode!r}.")
-        if self.monitor is None and self.mode == "max":
-            raise ValueError("checkpoint.mode does nothing while checkpoint.monitor is null.")
         if self.every_n_steps is not None and self.every_n_steps < 1:
             raise ValueError(f"checkpoint.every_n_steps must be at least 1, got {self.every_n_steps}.")
         if self.every_minutes is not None and self.every_minutes <= 0:

@@ -95,8 +95,10 @@ def test_best_holds_the_weights_of_the_best_score(
     assert steps_in(checkpoints.last_path) == STEPS_AN_EPOCH * len(scores)
 
 
-def test_without_a_metric_best_is_the_last(fit: Callable[..., Recorder]) -> None:
-    checkpoints = fit([1.0, 2.0], monitor=None)
+@pytest.mark.parametrize("mode", ["min", "max"])
+def test_without_a_metric_best_is_the_last(fit: Callable[..., Recorder], mode: str) -> None:
+    """Whatever the application's own mode is, which the user has not named."""
+    checkpoints = fit([1.0, 2.0], monitor=None, mode=mode)
     assert checkpoints.written == [("best", 5), ("last", 5), ("best", 10), ("last", 10)]
 
 
