@@ -59,7 +59,9 @@ def _test(run: Path, config: Path, *, order: str) -> dict[str, float]:
     folder = run / order
     command = [sys.executable, "-m", f"apps.{APPLICATION}", "test", "-c", str(config), "--ckpt_path", str(checkpoint)]
     command += ["--run_dir", str(folder), "--data.frame_order", order]
-    subprocess.run(command, cwd=ROOT, check=True)
+    done = subprocess.run(command, cwd=ROOT, check=False)
+    if done.returncode != 0:
+        raise ValueError(f"The test of {run} ended with exit status {done.returncode}; what it said stands above.")
     metrics: dict[str, float] = json.loads((ROOT / folder / TEST_FILE).read_text())["metrics"]
     return metrics
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,17 @@ class Commands:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.run_with: list[list[str]] = []
+        self.status = 0
 
-    def run(self, command: list[str], **_: Any) -> None:
+    def run(self, command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
         self.run_with.append(command)
+        if self.status:
+            return subprocess.CompletedProcess(command, self.status)
         folder = self.root / after(command, "--run_dir")
         folder.mkdir()
         found = {"metrics": {"top1": TOP1[after(command, "--data.frame_order")] + 0.01 * len(self.run_with)}}
         (folder / TEST_FILE).write_text(json.dumps(found))
+        return subprocess.CompletedProcess(command, 0)
 
 
 def after(command: list[str], option: str) -> str:
@@ -46,6 +51,18 @@ def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Commands:
     record.parent.mkdir(parents=True)
     record.write_text(json.dumps({"seeds": [1, 2], "metrics": {"top1": [0.6, 0.7]}}))
     return commands
+
+
+def test_a_test_that_fails_is_a_line_and_nothing_is_recorded(
+    commands: Commands, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    commands.status = 2
+    monkeypatch.setattr("sys.argv", ["controls", "some", "--seeds", "1", "2"])
+    with pytest.raises(SystemExit) as end:
+        script.main()
+    assert end.value.code == 2
+    assert "seed1 ended with exit status 2" in capsys.readouterr().err
+    assert "frame_order" not in (commands.root / "results" / "video_classification" / "some.json").read_text()
 
 
 def test_every_seed_is_tested_with_every_order_in_a_folder_of_its_own(
