@@ -11,7 +11,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from pytorch_lightning.plugins.io import CheckpointIO
@@ -19,6 +19,9 @@ from pytorch_lightning.plugins.io import CheckpointIO
 FORMAT = 1
 KEY = "unroll"
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+_NO_LINKS = (errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)
+"""What file systems say that have no second names, or not that many."""
 
 
 class SafeCheckpointIO(CheckpointIO):
@@ -34,28 +37,10 @@ class SafeCheckpointIO(CheckpointIO):
             ValueError: where the disk is full.
         """
         target = Path(path)
-        try:
-            self._write(checkpoint, target)
-        except (OSError, RuntimeError) as error:
-            if not is_disk_full(error):
-                raise
-            raise ValueError(disk_full_message(target)) from error
-
-    @staticmethod
-    def _write(checkpoint: dict[str, Any], target: Path) -> None:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
-        try:
-            with os.fdopen(descriptor, "wb") as file:
+        with _full_disk_named(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with _whole_or_absent(target) as file:
                 torch.save(checkpoint, file)
-                file.flush()
-                # Without it the rename can reach the disk before the bytes do.
-                os.fsync(file.fileno())
-            os.chmod(temporary, 0o666 & ~_umask())
-            os.replace(temporary, target)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
 
     def load_checkpoint(
         self, path: Any, map_location: Any | None = None, weights_only: bool | None = None
@@ -66,6 +51,56 @@ class SafeCheckpointIO(CheckpointIO):
     def remove_checkpoint(self, path: Any) -> None:
         """Delete a checkpoint; one that is gone already is no error."""
         Path(path).unlink(missing_ok=True)
+
+
+def link_checkpoint(source: Path, target: Path) -> None:
+    """Let `target` name the same checkpoint as `source`, whole or not at all: a second name, or a copy where none can be had.
+
+    A checkpoint is never changed where it stands: whichever of the two is written next leaves the other as it is.
+
+    Raises:
+        ValueError: where the disk is full.
+    """
+    second = target.with_name(f".{target.name}.{os.getpid()}.part")
+    second.unlink(missing_ok=True)
+    with _full_disk_named(target):
+        try:
+            os.link(source, second)
+            os.replace(second, target)
+        except OSError as error:
+            second.unlink(missing_ok=True)
+            if error.errno not in _NO_LINKS:
+                raise
+            with source.open("rb") as there, _whole_or_absent(target) as here:
+                shutil.copyfileobj(there, here)
+
+
+@contextmanager
+def _full_disk_named(target: Path) -> Iterator[None]:
+    """Say which file found no room."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        if not is_disk_full(error):
+            raise
+        raise ValueError(disk_full_message(target)) from error
+
+
+@contextmanager
+def _whole_or_absent(target: Path) -> Iterator[IO[bytes]]:
+    """A file that takes the place of `target` once all is written."""
+    descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            # Without it the rename can reach the disk before the bytes do.
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, target)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
 
 
 def is_disk_full(error: BaseException | None) -> bool:

@@ -13,6 +13,8 @@ from lightning_utilities.core.rank_zero import rank_zero_warn
 from pytorch_lightning.callbacks import Checkpoint, EarlyStopping
 from pytorch_lightning.trainer.states import TrainerFn
 
+from core.training.checkpoint_io import link_checkpoint
+
 STEPS_BETWEEN_CLOCK_CHECKS = 10
 
 
@@ -153,16 +155,26 @@ class RunCheckpoints(Checkpoint):
             self._last_saved_step = trainer.global_step
             self._epoch_ended = False
         best_due, self._best_due = self._best_due, False
-        for due, path in ((best_due, self.best_path), (last_due, self.last_path)):
-            if due:
-                require_finite = getattr(trainer.lightning_module, "require_finite", None)
-                if require_finite is not None:
-                    require_finite()
-                start = time.monotonic()
-                trainer.save_checkpoint(path)
-                self.seconds_spent += time.monotonic() - start
+        due = [path for is_due, path in ((best_due, self.best_path), (last_due, self.last_path)) if is_due]
+        if due:
+            require_finite = getattr(trainer.lightning_module, "require_finite", None)
+            if require_finite is not None:
+                require_finite()
+            start = time.monotonic()
+            self._write(trainer, due)
+            self.seconds_spent += time.monotonic() - start
         if last_due:
             self._last_saved_time = time.monotonic()
+
+    def _write(self, trainer: pl.Trainer, paths: list[Path]) -> None:
+        """The state of the run once, under as many names as are due."""
+        trainer.save_checkpoint(paths[0])
+        if len(paths) > 1:
+            if trainer.is_global_zero:
+                for path in paths[1:]:
+                    link_checkpoint(paths[0], path)
+            # The end of training reads what stands there on every process.
+            trainer.strategy.barrier("RunCheckpoints._write")
 
     def _interval_over(self, trainer: pl.Trainer) -> bool:
         step = trainer.global_step

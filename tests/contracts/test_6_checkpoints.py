@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from core.training.checkpoint_io import KEY, SafeCheckpointIO, read_checkpoint
+from core.training.checkpoint_io import KEY, SafeCheckpointIO, link_checkpoint, read_checkpoint
 from core.training.optimisation import OptimizerConfig
 from core.training.warm_start import initialise_from
 from tests.contracts.case import Case
@@ -127,6 +129,41 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pyt
         writer.save_checkpoint({"value": 2}, path)
     assert torch.load(path, weights_only=True) == {"value": 1}
     assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+@pytest.mark.parametrize("error", [None, errno.EPERM, errno.EOPNOTSUPP], ids=["links", "forbidden", "no links"])
+def test_one_checkpoint_under_two_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int | None) -> None:
+    """Also on a disk without second names; and each is replaced alone."""
+    best, last = tmp_path / "best.ckpt", tmp_path / "last.ckpt"
+    writer = SafeCheckpointIO()
+    writer.save_checkpoint({"value": 0}, last)
+    writer.save_checkpoint({"value": 1}, best)
+
+    def refused(*_: Any) -> None:
+        raise OSError(error, os.strerror(error or 0))
+
+    if error is not None:
+        monkeypatch.setattr(os, "link", refused)
+    link_checkpoint(best, last)
+    assert best.samefile(last) == (error is None)
+    assert best.stat().st_mode == last.stat().st_mode
+    assert torch.load(last, weights_only=True) == {"value": 1}
+    writer.save_checkpoint({"value": 2}, last)
+    assert [torch.load(path, weights_only=True)["value"] for path in (best, last)] == [1, 2]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["best.ckpt", "last.ckpt"]
+
+
+def test_a_second_name_that_fails_is_no_silence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    best, last = tmp_path / "best.ckpt", tmp_path / "last.ckpt"
+    SafeCheckpointIO().save_checkpoint({"value": 1}, best)
+
+    def broken(*_: Any) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "link", broken)
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+        link_checkpoint(best, last)
+    assert [file.name for file in tmp_path.iterdir()] == ["best.ckpt"]
 
 
 def test_weights_come_in_and_everything_else_from_the_config(

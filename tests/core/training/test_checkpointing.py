@@ -44,6 +44,10 @@ class Recorder(RunCheckpoints):
         super().__init__(folder, config=config)
         self.written: list[tuple[str, int]] = []
 
+    def _write(self, trainer: pl.Trainer, paths: list[Path]) -> None:
+        self.written += [(path.stem, trainer.global_step) for path in paths]
+        super()._write(trainer, paths)
+
 
 @pytest.fixture
 def fit(tmp_path: Path) -> Callable[..., Recorder]:
@@ -58,13 +62,6 @@ def fit(tmp_path: Path) -> Callable[..., Recorder]:
             default_root_dir=str(tmp_path),
             callbacks=[checkpoints],
         )
-        save = trainer.save_checkpoint
-
-        def recorded(path: Path, *args: Any, **kwargs: Any) -> None:
-            checkpoints.written.append((path.stem, trainer.global_step))
-            save(path, *args, **kwargs)
-
-        trainer.save_checkpoint = recorded  # type: ignore[method-assign]
         loader = DataLoader(RandomDataset(1, STEPS_AN_EPOCH), batch_size=1)
         trainer.fit(Scripted(scores), loader, DataLoader(RandomDataset(1, 1)))
         return checkpoints
@@ -100,6 +97,23 @@ def test_without_a_metric_best_is_the_last(fit: Callable[..., Recorder], mode: s
     """Whatever the application's own mode is, which the user has not named."""
     checkpoints = fit([1.0, 2.0], monitor=None, mode=mode)
     assert checkpoints.written == [("best", 5), ("last", 5), ("best", 10), ("last", 10)]
+
+
+def test_what_is_the_same_is_written_once(fit: Callable[..., Recorder], monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the best stays as it is when the last goes on."""
+    saved: list[str] = []
+    save = pl.Trainer.save_checkpoint
+
+    def recorded(trainer: pl.Trainer, path: Path) -> None:
+        saved.append(path.stem)
+        save(trainer, path)
+
+    monkeypatch.setattr(pl.Trainer, "save_checkpoint", recorded)
+    checkpoints = fit([2.0, 1.0, 3.0], monitor="val/score")
+    assert saved == ["best", "best", "last"]
+    assert checkpoints.written == [("best", 5), ("last", 5), ("best", 10), ("last", 10), ("last", 15)]
+    assert steps_in(checkpoints.best_path) == 10
+    assert steps_in(checkpoints.last_path) == 15
 
 
 def test_last_is_written_every_so_many_steps_and_at_the_end_of_each_epoch(fit: Callable[..., Recorder]) -> None:

@@ -103,7 +103,7 @@ def test_waiting_is_told_from_working(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 def test_writing_checkpoints_counts_on_neither_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pl.Trainer, "save_checkpoint", lambda *_: time.sleep(0.1))
+    monkeypatch.setattr(RunCheckpoints, "_write", lambda *_: time.sleep(0.1))
     checkpoints = RunCheckpoints(tmp_path, config=CheckpointConfig(every_n_steps=1, monitor=None))
     throughput, _ = fit(tmp_path, SlowData(train=0.0), step=0.0, callbacks=[checkpoints])
     assert checkpoints.seconds_spent > 1.0
