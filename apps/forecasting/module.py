@@ -243,11 +243,11 @@ class BaselineModule(ForecastingModule):
 
 @torch.no_grad()
 def forecast_batches(module: ForecastingModule, batches: list[ForecastBatch]) -> SeriesForecast:
-    """Forecast batches one after the other, in the units that the batches have, joined again."""
-    parts = [module.predict_step(batch) for batch in batches]
-    quantiles = [part.quantiles for part in parts if part.quantiles is not None]
+    """Forecast batches one after the other where the module is, in the units that the batches have, joined again on the CPU."""
+    parts = [module.predict_step(module.transfer_batch_to_device(batch, module.device, 0)) for batch in batches]
+    quantiles = [part.quantiles.cpu() for part in parts if part.quantiles is not None]
     return SeriesForecast(
-        torch.cat([part.mean for part in parts]),
-        torch.cat([part.median for part in parts]),
+        torch.cat([part.mean.cpu() for part in parts]),
+        torch.cat([part.median.cpu() for part in parts]),
         torch.cat(quantiles) if quantiles else None,
     )

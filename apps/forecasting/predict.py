@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from apps.forecasting.module import ForecastingModule, forecast_batches
+from core.training.prediction import usable_device
 from data.forecasting import newest_windows, series_scaling
 from data.panels.panel import Panel
 from data.panels.reading import PanelFileConfig, read_panel
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 WRITERS = (".csv", ".parquet")
 
 
-def predict(ckpt_path: str, input: str, output: str, overwrite: bool = False) -> None:
+def predict(ckpt_path: str, input: str, output: str, overwrite: bool = False, device: str = "cpu") -> None:
     """Forecast the horizon after the end of every series of a file.
 
     The output has the columns unique_id, ds, mean and one a quantile (q0.1 ...), in the order of the input's series.
@@ -30,13 +31,14 @@ def predict(ckpt_path: str, input: str, output: str, overwrite: bool = False) ->
         input: CSV or Parquet file laid out as the training file was.
         output: file to write, .csv or .parquet.
         overwrite: replace the output file where it exists.
+        device: where to compute, such as cpu or cuda.
     """
     target = Path(output)
     if target.suffix not in WRITERS:
         raise ValueError(f"--output {output}: the ending says the format; expected one of {', '.join(WRITERS)}.")
     if target.exists() and not overwrite:
         raise ValueError(f"--output {output} exists. Choose another name, or replace it with --overwrite true.")
-    module = ForecastingModule.from_checkpoint(ckpt_path)
+    module = ForecastingModule.from_checkpoint(ckpt_path).to(usable_device(device))
     # A short input may not show its frequency; the checkpoint knows it.
     file = PanelFileConfig(**{**module.preprocessing["file"], "frequency": module.preprocessing["frequency"]})
     panel = read_panel(find_data(input), file, cache_dir=str(cache_folder()), notify=print)

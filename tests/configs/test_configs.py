@@ -13,7 +13,7 @@ from apps.captioning.__main__ import CAPTIONING
 from apps.forecasting.__main__ import FORECASTING
 from apps.translation.__main__ import TRANSLATION
 from apps.video_classification.__main__ import VIDEO_CLASSIFICATION
-from core.training.cli import Application, ApplicationCLI
+from core.training.cli import Application
 
 ROOT = Path(__file__).resolve().parents[2]
 APPLICATIONS = {
@@ -25,17 +25,6 @@ APPLICATIONS = {
 ALL = sorted((ROOT / "configs").glob("*/*.yaml"))
 CLUSTER = [path for path in ALL if path.parent.name == "cluster"]  # of all applications
 CONFIGS = [path for path in ALL if path not in CLUSTER]
-
-
-class Built(Exception):
-    """Raised once everything is built: nothing is to run."""
-
-
-class BuildOnly(ApplicationCLI):
-    """Parses and instantiates data, module and trainer, and stops there."""
-
-    def after_instantiate_classes(self) -> None:
-        raise Built
 
 
 def _application(path: Path) -> Application:

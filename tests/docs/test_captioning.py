@@ -15,7 +15,7 @@ from PIL import Image
 
 from apps.captioning.__main__ import CAPTIONING
 from apps.captioning.predict import predict
-from core.training.cli import ApplicationCLI, main
+from core.training.cli import main
 from data.captions.corpus import CaptionCorpusConfig
 from tests.shape_checks import unchecked
 
@@ -24,17 +24,6 @@ TEXT = (ROOT / "docs" / "captioning.md").read_text(encoding="utf-8")
 YAML = re.findall(r"```yaml\n(.*?)```", TEXT, flags=re.DOTALL)
 COMMANDS = re.findall(r"^python -m apps\.captioning (.*)$", TEXT, flags=re.MULTILINE)
 NUM_TRAIN = 24
-
-
-class Built(Exception):
-    """Raised once everything is built: nothing is to run."""
-
-
-class BuildOnly(ApplicationCLI):
-    """Parses and instantiates data, module and trainer, and stops there."""
-
-    def after_instantiate_classes(self) -> None:
-        raise Built
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from apps.translation.metrics import signatures, translation_metrics
 from apps.translation.predict import predict
 from core.nn.decoders.decoder_config import ContextConfig
 from core.nn.teacher_forcing import TeacherForcingConfig
-from core.training.cli import ApplicationCLI, main
+from core.training.cli import main
 from data.parallel.reading import CorpusConfig
 from data.text import TextConfig
 from tests.shape_checks import unchecked
@@ -29,17 +29,6 @@ YAML = re.findall(r"```yaml\n(.*?)```", TEXT, flags=re.DOTALL)
 COMMANDS = re.findall(r"^(?:echo .* \| )?python -m apps\.translation .*$", TEXT, flags=re.MULTILINE)
 CHECKPOINT = "runs/translation/pairs/checkpoints/best.ckpt"
 NUM_TEST = 4
-
-
-class Built(Exception):
-    """Raised once everything is built: nothing is to run."""
-
-
-class BuildOnly(ApplicationCLI):
-    """Parses and instantiates data, module and trainer, and stops there."""
-
-    def after_instantiate_classes(self) -> None:
-        raise Built
 
 
 def _arguments(command: str) -> list[str]:

@@ -265,6 +265,11 @@ def test_an_output_that_exists_is_replaced_only_when_told(checkpoint: Path, csv:
     assert output.read_text().startswith("unique_id,ds,mean")
 
 
+def test_a_device_that_is_not_here_is_refused(checkpoint: Path, csv: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="--device nowhere cannot be used here"):
+        predict(str(checkpoint), str(csv), str(tmp_path / "out.csv"), device="nowhere")
+
+
 @pytest.mark.parametrize("name", ["out.xlsx", "out", "out.CSV.gz"])
 def test_an_unknown_ending_is_refused_before_anything_is_read(name: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"expected one of \.csv, \.parquet"):
