@@ -109,7 +109,16 @@ def _run(
     elif start_from is not None:
         command += ["--init_from", str(start_from)]
     start = time.monotonic()
-    subprocess.run(command, cwd=ROOT, check=True)
+    # Those of an earlier run say nothing of one that has ended before its own.
+    (ROOT / folder / METRICS_FILE).unlink(missing_ok=True)
+    status = subprocess.run(command, cwd=ROOT, check=False).returncode
+    if status != 0 or not (ROOT / folder / METRICS_FILE).is_file():
+        print(
+            f"error: the run in {folder} has not come to its end (status {status}); what it said stands above. The same "
+            "command goes on from its last checkpoint.",
+            file=sys.stderr,
+        )
+        sys.exit(status if status > 0 else 1)
     result: dict[str, Any] = json.loads((ROOT / folder / METRICS_FILE).read_text())
     # A resumed run knows the seconds of training before the interruption; start-up and test are of this call.
     seconds = max(time.monotonic() - start, result["fit_seconds"])

@@ -165,6 +165,7 @@ class ConvRecurrent(nn.Module):
 
         Raises:
             ValueError: if a shape, dtype or device does not fit; the message says what was expected and what was got.
+            TypeError: for a state that is none.
         """
         self._check(inputs, lengths, state)
         config = self.config
@@ -279,6 +280,8 @@ class ConvRecurrent(nn.Module):
             check_lengths(lengths, of=inputs)
         if state is None:
             return
+        if not isinstance(state, ConvState):
+            raise TypeError(f"state must be a ConvState(hidden, cell), got {type(state).__name__}.")
         if (state.cell is not None) != (config.kind == "conv_lstm"):
             raise ValueError(
                 f"the state of a {config.kind} has {'a' if config.kind == 'conv_lstm' else 'no'} cell state, got one "

@@ -114,6 +114,7 @@ class Recurrent(nn.Module):
 
         Raises:
             ValueError: if a shape, dtype or device does not fit; the message says what was expected and what was got.
+            TypeError: for a state that is none.
         """
         self._check(inputs, lengths, state)
         if state is None:
@@ -267,6 +268,11 @@ class Recurrent(nn.Module):
             check_lengths(lengths, of=inputs)
         if state is None:
             return
+        if not isinstance(state, RecurrentState):
+            raise TypeError(
+                f"state must be a RecurrentState(hidden, cell), got {type(state).__name__}. (h, c) of torch.nn.LSTM is "
+                "RecurrentState(h, c), and h of torch.nn.GRU or RNN is RecurrentState(h, None)."
+            )
         if (state.cell is not None) != (config.kind == "lstm"):
             raise ValueError(
                 f"the state of a {config.kind} has {'a' if config.kind == 'lstm' else 'no'} cell state, got one "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,12 +27,16 @@ class Commands:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.run_with: list[list[str]] = []
+        self.status = 0
+        self.finishes = True
 
-    def run(self, command: list[str], **_: Any) -> None:
+    def run(self, command: list[str], **_: Any) -> SimpleNamespace:
         self.run_with.append(command)
         folder = self.root / command[command.index("--run_dir") + 1]
         (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-        (folder / METRICS_FILE).write_text(json.dumps(METRICS))
+        if self.finishes:
+            (folder / METRICS_FILE).write_text(json.dumps(METRICS))
+        return SimpleNamespace(returncode=self.status)
 
 
 @pytest.fixture
@@ -61,6 +66,29 @@ def test_a_complete_seed_is_not_run_again(commands: Commands, monkeypatch: pytes
     assert made["seeds"] == [1, 2]
     assert made["metrics"] == {"cider_d": [0.5, 0.5]}
     assert made["command"] == "python -m scripts.results captioning first --seeds 1 2"
+
+
+@pytest.mark.parametrize(
+    ("status", "finishes", "expected"), [(2, True, 2), (75, False, 75), (-9, False, 1), (0, False, 1)]
+)
+def test_a_run_that_has_not_come_to_its_end_is_no_result(
+    commands: Commands,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    status: int,
+    finishes: bool,
+    expected: int,
+) -> None:
+    """And no traceback stands below what it has said itself. Figures of an earlier run are not taken for its own."""
+    folder = commands.root / "runs" / "results" / "captioning" / "first" / "seed1"
+    folder.mkdir(parents=True)
+    (folder / METRICS_FILE).write_text(json.dumps(METRICS))
+    commands.status, commands.finishes = status, finishes
+    with pytest.raises(SystemExit) as ended:
+        record("first", "--seeds", "1", monkeypatch=monkeypatch)
+    assert ended.value.code == expected
+    assert f"has not come to its end (status {status})" in capsys.readouterr().err
+    assert not (commands.root / "results" / "captioning" / "first.json").exists()
 
 
 def test_a_changed_config_is_not_taken_for_the_old_one(commands: Commands, monkeypatch: pytest.MonkeyPatch) -> None:

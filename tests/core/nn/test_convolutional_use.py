@@ -76,6 +76,13 @@ def test_what_cannot_work_is_refused() -> None:
         model(torch.zeros(2, 3, 5, 6, 7), None, lstm_state())
 
 
+@pytest.mark.usefixtures("as_shipped")
+def test_a_state_that_is_none_is_refused() -> None:
+    model = ConvRecurrent(ConvRecurrentConfig(kind="conv_lstm", hidden_channels=4), input_channels=5)
+    with pytest.raises(TypeError, match=r"state must be a ConvState\(hidden, cell\), got tuple"):
+        model(torch.zeros(2, 3, 5, 6, 7), None, tuple(lstm_state()))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_starts_with_an_open_forget_gate_and_orthogonal_filters(kind: str) -> None:
     config = ConvRecurrentConfig(

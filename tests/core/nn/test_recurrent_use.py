@@ -77,6 +77,14 @@ def test_input_that_does_not_fit_is_refused(changed: dict[str, Any], message: st
         model(**arguments)
 
 
+@pytest.mark.usefixtures("as_shipped")
+@pytest.mark.parametrize("state", [tuple(lstm_state()), torch.zeros(1, 2, 4)], ids=["(h, c)", "h"])
+def test_the_state_of_a_layer_of_torch_is_refused_with_the_way_to_write_it(state: Any) -> None:
+    model = Recurrent(RecurrentConfig(kind="lstm", hidden_size=4), input_size=5)
+    with pytest.raises(TypeError, match=r"got (tuple|Tensor)\. \(h, c\) of torch.nn.LSTM is RecurrentState\(h, c\)"):
+        model(torch.zeros(2, 3, 5), None, state)
+
+
 def test_the_state_of_another_cell_is_refused() -> None:
     model = Recurrent(RecurrentConfig(kind="gru", hidden_size=4), input_size=5)
     with pytest.raises(ValueError, match="state of a gru has no cell state, got one with it"):
