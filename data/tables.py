@@ -67,22 +67,51 @@ def _csv(file: Path, columns: dict[str, str]) -> Rows:
 
 
 def _tsv(file: Path, columns: dict[str, str]) -> Rows:
+    header, rows = tsv_rows(file)
+    places = _places(header, columns, where=f"{file}, line 1")
+    for number, fields in rows:
+        yield f"{file}, line {number}", [fields[place] for place in places]
+
+
+def tsv_rows(file: Path) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
+    """The header of a table separated by tabs without quoting, and its rows, each with the number of its line; not empty lines.
+
+    Raises:
+        ValueError: the file is empty; while rows are taken: one has another number of fields than the header.
+    """
     lines = read_lines(file)
     header = lines[0].split("\t")
-    places = _places(header, columns, where=f"{file}, line 1")
+    return header, _tsv_fields(file, lines, num_fields=len(header))
+
+
+def _tsv_fields(file: Path, lines: list[str], *, num_fields: int) -> Iterator[tuple[int, list[str]]]:
     for number, line in enumerate(lines[1:], start=2):
         if not line:
             continue
         fields = line.split("\t")
-        if len(fields) != len(header):
+        if len(fields) != num_fields:
             raise ValueError(
-                f"{file}, line {number}: {len(fields)} fields under a header of {len(header)}. Fields are separated by single "
+                f"{file}, line {number}: {len(fields)} fields under a header of {num_fields}. Fields are separated by single "
                 "tabs, quotes have no meaning, and no field can hold a tab."
             )
-        yield f"{file}, line {number}", [fields[place] for place in places]
+        yield number, fields
 
 
 def _json_lines(file: Path, columns: dict[str, str]) -> Rows:
+    for number, row in json_rows(file):
+        where = f"{file}, line {number}"
+        for column, key in columns.items():
+            if column not in row:
+                raise missing_column(column, list(row), where=where, key=key)
+        yield where, [row[column] for column in columns]
+
+
+def json_rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The objects of a file with one a line, each with the number of its line; not empty lines.
+
+    Raises:
+        ValueError: the file is empty, or a line is no object.
+    """
     for number, line in enumerate(read_lines(file), start=1):
         if not line.strip():
             continue
@@ -95,10 +124,7 @@ def _json_lines(file: Path, columns: dict[str, str]) -> Rows:
             ) from None
         if not isinstance(row, dict):
             raise ValueError(f"{where}: {line.strip()[:60]!r} is no JSON object. Each line must be one.")
-        for column, key in columns.items():
-            if column not in row:
-                raise missing_column(column, list(row), where=where, key=key)
-        yield where, [row[column] for column in columns]
+        yield number, row
 
 
 def _parquet(file: Path, columns: dict[str, str]) -> Rows:

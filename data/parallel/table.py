@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from data.parallel.files import read_lines
 from data.parallel.text import ParallelText, Place
+from data.tables import json_rows, tsv_rows
 
 ENDINGS = {".tsv": "TSV", ".jsonl": "JSON lines", ".json": "JSON lines", ".parquet": "Parquet"}
 _NESTED = "translation"
@@ -90,32 +90,21 @@ def _parquet(file: Path) -> Any:
 
 
 def _read_tsv(file: Path, columns: tuple[str, str]) -> ParallelText:
-    lines = read_lines(file)
-    header = lines[0].split("\t")
+    header, numbered = tsv_rows(file)
     places = [header.index(column) for column in _resolved(columns, header, name=f"{file}, line 1", named=True)]
-    numbers = [number for number, line in enumerate(lines[1:], start=2) if line]
-    rows = [line.split("\t") for line in lines[1:] if line]
+    rows = list(numbered)
     if not rows:
         raise ValueError(f"{file} has a header ({', '.join(header)}) but no rows.")
-    for number, row in zip(numbers, rows, strict=True):
-        if len(row) != len(header):
-            raise ValueError(
-                f"{file}, line {number}: {len(row)} fields under a header of {len(header)}. Fields are separated by single "
-                "tabs, quotes have no meaning, and no field can hold a tab."
-            )
-    source, target = ([row[place] for row in rows] for place in places)
-    return ParallelText(source, target, Place((str(file),), "line", numbers))
+    source, target = ([row[place] for _, row in rows] for place in places)
+    return ParallelText(source, target, Place((str(file),), "line", [number for number, _ in rows]))
 
 
 def _read_json(file: Path, columns: tuple[str, str], named: bool) -> ParallelText:
     numbers: list[int] = []
     sides: tuple[list[str], list[str]] = ([], [])
     paths: Sequence[str] = ()
-    for number, line in enumerate(read_lines(file), start=1):
-        if not line.strip():
-            continue
+    for number, row in json_rows(file):
         where = f"{file}, line {number}"
-        row = _object(line, where)
         if not numbers:
             paths = _resolved(columns, _json_paths(row), name=where, named=named)
         for side, path in zip(sides, paths, strict=True):
@@ -127,20 +116,6 @@ def _read_json(file: Path, columns: tuple[str, str], named: bool) -> ParallelTex
     if not numbers:
         raise ValueError(f"{file} has no rows. It needs a JSON object a line.")
     return ParallelText(*sides, Place((str(file),), "line", numbers))
-
-
-def _object(line: str, where: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ValueError(
-            f"{where}, column {error.colno}: no JSON ({error.msg}). Each line must be one JSON object."
-        ) from None
-    if not isinstance(row, dict):
-        raise ValueError(
-            f'{where}: {line.strip()[:60]!r} is no JSON object. Each line must be one, as {{"en": ..., "de": ...}}.'
-        )
-    return row
 
 
 def _json_paths(row: dict[str, Any]) -> list[str]:
