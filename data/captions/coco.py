@@ -16,8 +16,8 @@ from data.captions.corpus import (
     made_corpus,
 )
 from data.captions.files import field, read_json
-from data.captions.stores import ImageFiles
 from data.corpora import corpus_folder, existing_file, folder_below
+from data.media import MediaFiles
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,7 @@ class CocoCaptions(CaptionCorpusConfig):
         self._check_apart(part, folder, [entry.name for entry in entries])
         return made_corpus(
             entries,
-            ImageFiles(
+            MediaFiles(
                 folder_below(folder, images, of="pictures", key=f"{part}_images"), [entry.name for entry in entries]
             ),
             part=part,

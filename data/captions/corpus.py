@@ -13,8 +13,9 @@ from typing import Any, Literal, get_args
 import numpy as np
 from jaxtyping import UInt8
 
-from data.captions.stores import ImageStore
 from data.corpora import some
+from data.images.reading import read_image
+from data.media import MediaStore
 from data.module import notify
 
 Part = Literal["train", "validation", "test"]
@@ -32,7 +33,7 @@ class CaptionCorpus:
     """Of each picture: its path below the folder of pictures, or its number; no two are equal."""
     captions: list[list[str]]
     """Of each picture: what was said of it, as read, at least one caption, none of white space."""
-    images: ImageStore
+    images: MediaStore
     """Where the pictures are."""
     extras: list[dict[str, Any]] | None = None
     """Of each picture: whatever else the file says of it (Karpathy); None where it says nothing."""
@@ -50,10 +51,14 @@ class CaptionCorpus:
         Raises:
             data.images.reading.ImageProblem: it cannot be read; the message has its file or its row.
         """
-        return self.images.load(row)
+        return read_image(self.images.source(row), name=self.images.called(row))
 
     def identity(self, row: int) -> str:
-        """Tells a picture from others and from itself after a change, without decoding it: for the keys of a cache."""
+        """Tells a picture from others and from itself after a change, without decoding it: for the keys of a cache.
+
+        Raises:
+            ValueError: its file is gone.
+        """
         return self.images.identity(row)
 
     @cached_property
@@ -98,7 +103,7 @@ class Entry:
 
 
 def made_corpus(
-    entries: Sequence[Entry], images: ImageStore, *, part: Part, place: str, max_missing_share: float
+    entries: Sequence[Entry], images: MediaStore, *, part: Part, place: str, max_missing_share: float
 ) -> CaptionCorpus:
     """The corpus of a part, without what cannot be used, which is counted and reported.
 

@@ -20,8 +20,8 @@ from data.captions.corpus import (
     check_unique,
     made_corpus,
 )
-from data.captions.stores import ImageFiles
 from data.corpora import corpus_folder, existing_file, folder_below
+from data.media import MediaFiles
 from data.module import notify
 from data.parallel.files import read_lines
 
@@ -70,7 +70,7 @@ class Flickr(CaptionCorpusConfig):
         entries = [Entry(name, captions.get(name, []), where) for name, where in listed[part].items()]
         return made_corpus(
             entries,
-            ImageFiles(
+            MediaFiles(
                 folder_below(folder, self.images, of="pictures", key="images"), [entry.name for entry in entries]
             ),
             part=part,

@@ -7,7 +7,7 @@ from typing import Any
 
 from data.captions.corpus import PARTS, CaptionCorpus, CaptionCorpusConfig, Part, made_corpus
 from data.captions.rows import Row, caption_columns, captions_of, joined
-from data.captions.stores import DatasetImages
+from data.media import DatasetMedia
 from data.parallel.reading import HuggingFace
 from data.tables import missing_column
 
@@ -63,7 +63,7 @@ class HuggingFaceCaptions(CaptionCorpusConfig):
         entries, rows = joined(self._rows(dataset, images, name))
         return made_corpus(
             entries,
-            DatasetImages(images, name=name, rows=rows),
+            DatasetMedia(images, name=name, rows=rows),
             part=part,
             place=name,
             max_missing_share=self.max_missing_share,

@@ -19,8 +19,8 @@ from data.captions.corpus import (
     made_corpus,
 )
 from data.captions.files import field, read_json
-from data.captions.stores import ImageFiles
 from data.corpora import corpus_folder, existing_file, folder_below
+from data.media import MediaFiles
 
 _SPLITS: dict[str, Part] = {"train": "train", "restval": "train", "val": "validation", "test": "test"}
 _READ = {"filename", "filepath", "split", "sentences", "sentids", "imgid"}
@@ -56,7 +56,7 @@ class Karpathy(CaptionCorpusConfig):
         check_unique([(entry.name, entry.where) for entry in chosen], advice="Join their sentences, or remove one.")
         return made_corpus(
             chosen,
-            ImageFiles(
+            MediaFiles(
                 folder_below(folder, self.images, of="pictures", key="images"), [entry.name for entry in chosen]
             ),
             part=part,

@@ -8,8 +8,8 @@ from typing import Any
 
 from data.captions.corpus import PARTS, CaptionCorpus, CaptionCorpusConfig, Part, check_apart, made_corpus
 from data.captions.rows import Row, caption_columns, captions_of, joined
-from data.captions.stores import ImageFiles
 from data.corpora import corpus_folder, existing_file, folder_below
+from data.media import MediaFiles
 from data.tables import read_columns
 
 
@@ -61,7 +61,7 @@ class CaptionTable(CaptionCorpusConfig):
         entries, _ = joined(rows)
         return made_corpus(
             entries,
-            ImageFiles(
+            MediaFiles(
                 folder_below(folder, self.images, of="pictures", key="images"), [entry.name for entry in entries]
             ),
             part=part,

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from data.corpora import corpus_folder, some
+from data.media import MediaFiles, folders_in
 from data.module import notify
 from data.videos.carving import carved
 from data.videos.checks import PARTS, Entry, Part
 from data.videos.corpus import Listed, Listing, VideoCorpusConfig
 from data.videos.listing import list_videos
-from data.videos.stores import VideoFiles, folders_in
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +101,7 @@ class ClassFolders(VideoCorpusConfig):
             entries += [self._entry(root, clip, folder / class_name) for clip in clips]
         if num_others:
             notify(f"{folder}: {num_others} files that are no videos by their endings are left out.")
-        return Listed(entries, VideoFiles(root, [entry.name for entry in entries]), str(folder))
+        return Listed(entries, MediaFiles(root, [entry.name for entry in entries]), str(folder))
 
     def _entry(self, root: Path, clip: Path, class_folder: Path) -> Entry:
         group = None

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from data.corpora import corpus_folder, existing_file, folder_below
+from data.media import MediaFiles, folders_in
 from data.parallel.files import read_lines
 from data.tables import ENDINGS, read_columns
 from data.videos.checks import PARTS, Entry, Part, unknown_class
 from data.videos.corpus import Listed, Listing, VideoCorpusConfig
-from data.videos.stores import VideoFiles, folders_in
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +87,7 @@ class SplitTable(VideoCorpusConfig):
             )
         return Listing(
             {
-                part: Listed(of, VideoFiles(videos, [entry.name for entry in of]), str(file))
+                part: Listed(of, MediaFiles(videos, [entry.name for entry in of]), str(file))
                 for part, of in entries.items()
             },
             class_names=class_names,

@@ -15,10 +15,10 @@ import numpy as np
 from jaxtyping import Int64
 
 from data.corpora import some
+from data.media import MediaStore
 from data.module import notify
 from data.videos.carving import carved
 from data.videos.checks import PARTS, Entry, Part, check_classes, check_clips, check_groups
-from data.videos.stores import VideoStore
 
 DEFAULT_VALIDATION_SHARE = 0.1
 
@@ -41,7 +41,7 @@ class VideoCorpus:
     clips: list[Clip]
     class_names: tuple[str, ...]
     """All classes in a fixed order, the same for every part, though a part may lack some."""
-    videos: VideoStore
+    videos: MediaStore
     """Where the clips are, in the same order."""
 
     def __post_init__(self) -> None:
@@ -75,7 +75,7 @@ class VideoCorpus:
         """Tells a clip from others and from itself after a change, without decoding it: for the keys of a cache.
 
         Raises:
-            data.videos.files.VideoProblem: its file is gone.
+            ValueError: its file is gone.
         """
         return self.videos.identity(row)
 
@@ -90,7 +90,7 @@ class Listed:
     """The clips that one part lists, before anything is checked."""
 
     entries: list[Entry]
-    videos: VideoStore
+    videos: MediaStore
     """Where they are, in the same order."""
     place: str
     """What lists them, for messages."""

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from data.corpora import corpus_folder, folder_below
+from data.media import MediaFiles, files_in, folders_in
 from data.module import notify
 from data.parallel.files import read_lines
 from data.videos.checks import Entry, Part, unknown_class
 from data.videos.corpus import Listed, Listing, VideoCorpusConfig
-from data.videos.stores import VideoFiles, files_in, folders_in
 from data.videos.ucf101 import check_split
 
 # What follows the source and the class in a clip's name: visible body parts, camera motion, number of people, point of view,
@@ -78,7 +78,7 @@ class HMDB51(VideoCorpusConfig):
             notify(f"{lists}: {num_unused} clips are in neither part of split {self.split}, and not used.")
         return Listing(
             {
-                part: Listed(of, VideoFiles(videos, [entry.name for entry in of]), f"{lists}, split {self.split}")
+                part: Listed(of, MediaFiles(videos, [entry.name for entry in of]), f"{lists}, split {self.split}")
                 for part, of in entries.items()
             },
             class_names=class_names,

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from data.media import DatasetMedia
 from data.parallel.reading import HuggingFace
 from data.tables import missing_column
 from data.videos.checks import PARTS, Entry, Part
 from data.videos.corpus import Listed, Listing, VideoCorpusConfig
-from data.videos.stores import DatasetVideos
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +79,7 @@ class HuggingFaceVideos(VideoCorpusConfig):
         for column, key in wanted.items():
             if column not in dataset.column_names:
                 raise missing_column(column, dataset.column_names, where=name, key=key)
-        videos = DatasetVideos(self._undecoded(dataset, name), name=name)
+        videos = DatasetMedia(self._undecoded(dataset, name), name=name)
         labels, order = self._labels(dataset, name)
         groups = self._groups(dataset, name)
         names = self._names(videos, split)
@@ -135,7 +135,7 @@ class HuggingFaceVideos(VideoCorpusConfig):
             groups.append(str(value))
         return groups
 
-    def _names(self, videos: DatasetVideos, split: str) -> list[str]:
+    def _names(self, videos: DatasetMedia, split: str) -> list[str]:
         """Paths of files, within the folder if they are in it; of bytes the split and the path or the row."""
         folder = Path(self.name_or_folder).expanduser().absolute()
         paths = videos.paths()

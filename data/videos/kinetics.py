@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from data.corpora import corpus_folder, existing_file
+from data.media import MediaFiles, files_in, folders_in
 from data.tables import read_columns
 from data.videos.checks import PARTS, Entry, Part
 from data.videos.corpus import Listed, Listing, VideoCorpusConfig
-from data.videos.stores import VideoFiles, files_in, folders_in
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +78,7 @@ class Kinetics(VideoCorpusConfig):
                 continue
             file = existing_file(folder, name, key="annotations")
             entries = self._entries(folder, file, self.videos.replace("{part}", called))
-            parts[part] = Listed(entries, VideoFiles(folder, [entry.name for entry in entries]), str(file))
+            parts[part] = Listed(entries, MediaFiles(folder, [entry.name for entry in entries]), str(file))
         return Listing(parts, advice=advice)
 
     def _entries(self, root: Path, file: Path, folder: str) -> list[Entry]:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from data.corpora import corpus_folder, existing_file, folder_below
+from data.media import MediaFiles
 from data.parallel.files import read_lines
 from data.videos.checks import Entry, Part, unknown_class
 from data.videos.corpus import Listed, Listing, VideoCorpusConfig
-from data.videos.stores import VideoFiles
 
 _NAME = re.compile(r"v_.+_(?P<group>g\d+)_c\d+")
 _LINE = re.compile(r"(?P<path>\S.*?)(?:\s+(?P<number>\d+))?")
@@ -50,7 +50,7 @@ class UCF101(VideoCorpusConfig):
         for part in ("train", "test"):
             file = existing_file(lists, f"{part}list{self.split:02}.txt", key="split")
             entries = self._read_list(file, numbers, class_file)
-            parts[part] = Listed(entries, VideoFiles(videos, [entry.name for entry in entries]), str(file))
+            parts[part] = Listed(entries, MediaFiles(videos, [entry.name for entry in entries]), str(file))
         return Listing(parts, class_names=tuple(sorted(numbers, key=numbers.__getitem__)), class_place=str(class_file))
 
     def _read_list(self, file: Path, numbers: dict[str, int], class_file: Path) -> list[Entry]:

@@ -339,7 +339,7 @@ class TestIdentity:
             corpus.load(0)
         (tmp_path / "images/b.jpg").unlink()
         for read in (corpus.load, corpus.identity):
-            with pytest.raises(ImageProblem, match=r"images/b\.jpg cannot be read: No such file"):
+            with pytest.raises(ValueError, match=r"images/b\.jpg cannot be read: No such file"):
                 read(0)
 
 

@@ -21,7 +21,6 @@ from data.videos.reading import (
     Kinetics,
     SplitTable,
     VideoCorpus,
-    VideoProblem,
 )
 from tests.data.videos.corpora import (
     CLASSES,
@@ -102,7 +101,7 @@ class TestEveryForm:
         assert corpus.identity(0) != before[0]
         assert corpus.identity(1) == before[1]
         file.unlink()
-        with pytest.raises(VideoProblem, match="cannot be read"):
+        with pytest.raises(ValueError, match="cannot be read"):
             corpus.identity(0)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from datasets import Dataset, DatasetDict
 
-from data.videos import stores
+from data import media
 from data.videos.reading import (
     HMDB51,
     PARTS,
@@ -92,7 +92,7 @@ class TestMissingClips:
                 raise PermissionError(13, "Permission denied")
             return real(folder)
 
-        monkeypatch.setattr(stores.os, "scandir", scandir)
+        monkeypatch.setattr(media.os, "scandir", scandir)
         holds(refusal(config), f"The folder {tmp_path}/videos/run cannot be read (Permission denied)")
 
 

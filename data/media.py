@@ -1,4 +1,4 @@
-"""Where the clips of a corpus are: files in a folder, or rows of a data set of Hugging Face that hold them."""
+"""Where the pictures or clips of a corpus are: files in a folder, or rows of a data set of Hugging Face that hold them."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from data.videos.files import VideoProblem
 
-
-class VideoStore(ABC):
-    """Clips by row, none of them opened; can be pickled."""
+class MediaStore(ABC):
+    """Pictures or clips by row, none of them opened; can be pickled."""
 
     @property
     @abstractmethod
@@ -29,27 +27,27 @@ class VideoStore(ABC):
 
     @abstractmethod
     def called(self, row: int) -> str:
-        """What messages call a clip: its file, or its row."""
+        """What messages call it: its file, or its row."""
 
     @abstractmethod
     def identity(self, row: int) -> str:
-        """Tells a clip from others, and from itself after a change; `VideoProblem` where its file is gone."""
+        """Tells one from others, and from itself after a change; `ValueError` where its file is gone."""
 
     @abstractmethod
     def present(self) -> list[bool]:
         """Of each row, whether there is anything to read."""
 
     @abstractmethod
-    def take(self, rows: Sequence[int]) -> VideoStore:
+    def take(self, rows: Sequence[int]) -> MediaStore:
         """Those of some rows alone."""
 
 
-class VideoFiles(VideoStore):
+class MediaFiles(MediaStore):
     """Files below a folder.
 
     Args:
         folder: the folder.
-        names: path of each clip, relative to the folder.
+        names: path of each, relative to the folder.
     """
 
     def __init__(self, folder: Path, names: Sequence[str]) -> None:
@@ -87,24 +85,26 @@ class VideoFiles(VideoStore):
             found.append(file.name in listed[file.parent])
         return found
 
-    def take(self, rows: Sequence[int]) -> VideoFiles:
+    def take(self, rows: Sequence[int]) -> MediaFiles:
         """The files of some rows."""
-        return VideoFiles(self.folder, [self.names[row] for row in rows])
+        return MediaFiles(self.folder, [self.names[row] for row in rows])
 
 
-class DatasetVideos(VideoStore):
-    """A column of clips of a `datasets.Dataset`, as bytes or as paths of files; `datasets` decodes none of them.
+class DatasetMedia(MediaStore):
+    """A column of pictures or clips of a `datasets.Dataset`, as bytes or as paths of files; `datasets` decodes none of them.
 
     Args:
-        dataset: that column alone, of type `Video(decode=False)`.
+        dataset: that column alone, of type `Image(decode=False)` or `Video(decode=False)`.
         name: what messages call the data set.
-        rows: the row of each clip in the data set; None = all of them.
+        rows: the row of each in the data set; None = all of them.
     """
 
     def __init__(self, dataset: Any, *, name: str, rows: Sequence[int] | None = None) -> None:
         self.dataset = dataset
         self.name = name
         self.rows = list(range(len(dataset)) if rows is None else rows)
+        # Whoever asks for the content of a row asks for its name too.
+        self._last: tuple[int, dict[str, Any]] | None = None
 
     @property
     def place(self) -> str:
@@ -115,8 +115,10 @@ class DatasetVideos(VideoStore):
         return len(self.rows)
 
     def _held(self, row: int) -> dict[str, Any]:
-        (held,) = self.dataset[self.rows[row]].values()
-        return held or {"bytes": None, "path": None}
+        if self._last is None or self._last[0] != row:
+            (held,) = self.dataset[self.rows[row]].values()
+            self._last = row, held or {"bytes": None, "path": None}
+        return self._last[1]
 
     def source(self, row: int) -> Path | bytes:
         """The bytes where the row holds them, or else the file."""
@@ -137,7 +139,7 @@ class DatasetVideos(VideoStore):
         return _file_identity(Path(held["path"]), name=held["path"])
 
     def paths(self) -> list[tuple[str | None, bool]]:
-        """Of each clip the path, if any, and whether the row holds its bytes, which are not looked at."""
+        """Of each the path, if any, and whether the row holds its bytes, which are not looked at."""
         import pyarrow.compute as pc
 
         (column,) = self.dataset.column_names
@@ -154,9 +156,9 @@ class DatasetVideos(VideoStore):
         """Whether there are bytes or a file."""
         return [has_bytes or (path is not None and os.path.isfile(path)) for path, has_bytes in self.paths()]
 
-    def take(self, rows: Sequence[int]) -> DatasetVideos:
+    def take(self, rows: Sequence[int]) -> DatasetMedia:
         """Those of some rows."""
-        return DatasetVideos(self.dataset, name=self.name, rows=[self.rows[row] for row in rows])
+        return DatasetMedia(self.dataset, name=self.name, rows=[self.rows[row] for row in rows])
 
 
 def files_in(folder: Path) -> list[str]:
@@ -192,5 +194,5 @@ def _file_identity(file: Path, *, name: str) -> str:
     try:
         found = file.stat()
     except OSError as error:
-        raise VideoProblem(file, f"cannot be read: {error.strerror}.") from error
+        raise ValueError(f"{file} cannot be read: {error.strerror}.") from error
     return f"{Path(name).as_posix()}|{found.st_size}|{found.st_mtime_ns}"
