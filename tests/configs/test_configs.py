@@ -14,6 +14,7 @@ from apps.forecasting.__main__ import FORECASTING
 from apps.translation.__main__ import TRANSLATION
 from apps.video_classification.__main__ import VIDEO_CLASSIFICATION
 from core.training.cli import Application
+from tests.build_only import BuildOnly, Built
 
 ROOT = Path(__file__).resolve().parents[2]
 APPLICATIONS = {

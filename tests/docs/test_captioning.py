@@ -17,6 +17,7 @@ from apps.captioning.__main__ import CAPTIONING
 from apps.captioning.predict import predict
 from core.training.cli import main
 from data.captions.corpus import CaptionCorpusConfig
+from tests.build_only import BuildOnly, Built
 from tests.shape_checks import unchecked
 
 ROOT = Path(__file__).parents[2]

@@ -21,6 +21,7 @@ from core.nn.teacher_forcing import TeacherForcingConfig
 from core.training.cli import main
 from data.parallel.reading import CorpusConfig
 from data.text import TextConfig
+from tests.build_only import BuildOnly, Built
 from tests.shape_checks import unchecked
 
 ROOT = Path(__file__).parents[2]
