@@ -13,10 +13,10 @@ import numpy as np
 from data.batching import Indices
 from data.captions.batches import CaptionBatch, CaptionDataset, open_features
 from data.captions.reading import PARTS, CaptionCorpus, CaptionCorpusConfig
-from data.feature_cache import FrozenEncoder, slot_name
+from data.encoded_module import EncodedDataModule
+from data.feature_cache import slot_name
 from data.images.transforms import ImageTransform
-from data.module import LoaderConfig, PlannedDataModule, notify
-from data.paths import cache_folder
+from data.module import LoaderConfig, notify
 from data.text import EOS, Normalisation, Text, TextConfig, TokenArrays, Words, load_text
 from data.tokenisation.cache import cached_text
 
@@ -27,7 +27,7 @@ SQUARE = ImageTransform(size=224)
 _ENCODED_AT_ONCE = 32
 
 
-class CaptioningData(PlannedDataModule):
+class CaptioningData(EncodedDataModule[CaptionDataset]):
     """Images with all their captions as batches."""
 
     def __init__(
@@ -58,7 +58,14 @@ class CaptioningData(PlannedDataModule):
             cache_dir: where vocabularies and features are kept. None: UNROLL_CACHE, or the user's cache folder.
             seed: seed of the order of images, of their variation, and of the choice of captions.
         """
-        super().__init__(batch_size=batch_size, seed=seed, loader=loader)
+        super().__init__(
+            batch_size=batch_size,
+            seed=seed,
+            loader=loader,
+            transform=transform,
+            feature_cache=feature_cache,
+            cache_dir=cache_dir,
+        )
         if captions_per_image is not None and captions_per_image < 1:
             raise ValueError(
                 f"data.captions_per_image must be at least 1, or null for all of them, got {captions_per_image}."
@@ -67,16 +74,10 @@ class CaptioningData(PlannedDataModule):
             raise ValueError(f"data.max_length must be at least 1 word, got {max_length}.")
         self.corpus = corpus
         self.text = text
-        self.transform = transform
         self.captions_per_image = captions_per_image
         self.max_length = max_length
-        self.feature_cache = feature_cache
-        self.cache_dir = cache_dir
         self._text: Text | None = None
         self._read: dict[str, CaptionCorpus] = {}
-        self._datasets: dict[str, CaptionDataset] = {}
-        self._encoder: FrozenEncoder | None = None
-        self._with_features: set[str] = set()
 
     def prepare_data(self) -> None:
         """Learn the vocabulary once, on the first process, so that the others find it in the cache."""
@@ -101,9 +102,6 @@ class CaptioningData(PlannedDataModule):
         content = hashlib.sha256("\n".join(lines).encode()).hexdigest()
         folder = Path(self._folder())
         self._text = cached_text(self.text, content=content, folder=folder, build=lambda: self.text.build(lines))
-
-    def _folder(self) -> str:
-        return self.cache_dir or str(cache_folder())
 
     def captions(self, part: str) -> CaptionCorpus:
         """Images and captions of `train`, `validation` or `test`, as read."""
@@ -137,20 +135,15 @@ class CaptioningData(PlannedDataModule):
                 seed=self.seed,
             )
         dataset = self._datasets[part]
-        if self._encoder is not None and part not in self._with_features and self._takes_features(part, self._encoder):
-            self._with_features.add(part)
+        encoder = self._encoder_due(part)
+        if encoder is not None:
             key = {"transform": self.transform.fingerprint}
             name = f"{slot_name(self.corpus)}-{part}"
             features = open_features(
-                dataset, self._encoder, name=name, key=key, folder=self._folder(), batch_size=_ENCODED_AT_ONCE
+                dataset, encoder, name=name, key=key, folder=self._folder(), batch_size=_ENCODED_AT_ONCE
             )
-            dataset.use_features(features, epochs=self._encoder.epochs)
+            dataset.use_features(features, epochs=encoder.epochs)
         return dataset
-
-    @staticmethod
-    def _takes_features(part: str, encoder: FrozenEncoder) -> bool:
-        # An encoder that thaws makes others of the same image from then on, in evaluation as well.
-        return encoder.epochs is None or (part == "train" and encoder.epochs > 0)
 
     def _kept(self, sentences: TokenArrays, num_captions: Indices) -> tuple[TokenArrays, Indices, Indices]:
         """Without captions that are too long, or have no word, and images that have no other."""
@@ -171,25 +164,6 @@ class CaptioningData(PlannedDataModule):
         if not kept.any():
             raise ValueError("No training caption is left. Raise data.max_length, or look at the captions.")
         return sentences.take(np.flatnonzero(kept)), counts, np.flatnonzero(counts)
-
-    def use_encoder(self, encoder: FrozenEncoder | None) -> None:
-        """Take features from now on where they serve as well as images, or images alone; before the loaders are made.
-
-        Raises:
-            ValueError: images are varied in training, which an encoder that never sees them again cannot notice.
-        """
-        self._encoder, self._with_features = None, set()
-        for dataset in self._datasets.values():
-            dataset.use_images()
-        if encoder is None or not self.feature_cache:
-            return
-        if self.transform.is_random and encoder.epochs is None:
-            raise ValueError(
-                "data.transform varies images in training, but the encoder is frozen and its features are computed once: it "
-                "would do nothing. Leave flip, crop_scale and colour_jitter out, train the encoder, or set "
-                "data.feature_cache: false, which encodes every image in every epoch."
-            )
-        self._encoder = encoder
 
     def references(self, part: str) -> list[list[str]]:
         """The captions of each image of a part, as read: what a caption is measured against."""

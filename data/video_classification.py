@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from data.batching import Indices
-from data.feature_cache import FrozenEncoder, slot_name
+from data.encoded_module import EncodedDataModule
+from data.feature_cache import slot_name
 from data.images.transforms import ImageTransform
-from data.module import LoaderConfig, PlannedDataModule, notify
-from data.paths import cache_folder
+from data.module import LoaderConfig, notify
 from data.videos.balance import ClassBalance
 from data.videos.batches import FRAME_ORDERS, ClipDataset, FrameOrder, VideoBatch, draws_frames, open_features
 from data.videos.checks import PARTS
@@ -26,8 +26,10 @@ SQUARE = ImageTransform(size=224)
 SIXTEEN = Uniform(num_frames=16)
 
 
-class VideoClassificationData(PlannedDataModule):
+class VideoClassificationData(EncodedDataModule[ClipDataset]):
     """Clips with their classes as batches."""
+
+    image_name: ClassVar[str] = "frame"
 
     def __init__(
         self,
@@ -71,20 +73,22 @@ class VideoClassificationData(PlannedDataModule):
             raise ValueError(f"data.frame_order must be one of {', '.join(FRAME_ORDERS)}, got {frame_order!r}.")
         if not 0 <= max_broken_share < 1:
             raise ValueError(f"data.max_broken_share must be at least 0 and below 1, got {max_broken_share}.")
-        super().__init__(batch_size=batch_size, seed=seed, loader=loader, token_budget=frame_budget)
+        super().__init__(
+            batch_size=batch_size,
+            seed=seed,
+            loader=loader,
+            token_budget=frame_budget,
+            transform=transform,
+            feature_cache=feature_cache,
+            cache_dir=cache_dir,
+        )
         self.corpus = corpus
         self.sampling = sampling
-        self.transform = transform
         self.frame_order: FrameOrder = frame_order
         self.max_broken_share = max_broken_share
-        self.feature_cache = feature_cache
-        self.cache_dir = cache_dir
         self._read: dict[str, VideoCorpus] = {}
         self._examined: dict[str, Examined] = {}
-        self._datasets: dict[str, ClipDataset] = {}
         self._adopted: dict[str, Any] | None = None
-        self._encoder: FrozenEncoder | None = None
-        self._with_features: set[str] = set()
         self._has_told = False
 
     def prepare_data(self) -> None:
@@ -139,9 +143,6 @@ class VideoClassificationData(PlannedDataModule):
             )
         return self._examined[part]
 
-    def _folder(self) -> str:
-        return self.cache_dir or str(cache_folder())
-
     def dataset(self, part: str) -> ClipDataset:
         """The clips of `train`, `validation` or `test`."""
         if part not in self._datasets:
@@ -157,43 +158,19 @@ class VideoClassificationData(PlannedDataModule):
                 seed=self.seed,
             )
         dataset = self._datasets[part]
-        if self._encoder is not None and part not in self._with_features and self._takes_features(part, self._encoder):
-            self._with_features.add(part)
+        encoder = self._encoder_due(part)
+        if encoder is not None:
             corpus = self.videos(part)
             cache = open_features(
                 dataset,
-                self._encoder,
+                encoder,
                 name=f"{slot_name(self.corpus)}-{part}",
                 key={"transform": self.transform.fingerprint},
                 folder=self._folder(),
                 identities=[corpus.identity(row) for row in dataset.videos.rows],
             )
-            dataset.use_features(cache, epochs=self._encoder.epochs, has_all_frames=draws_frames(dataset))
+            dataset.use_features(cache, epochs=encoder.epochs, has_all_frames=draws_frames(dataset))
         return dataset
-
-    @staticmethod
-    def _takes_features(part: str, encoder: FrozenEncoder) -> bool:
-        # An encoder that thaws makes others of the same frame from then on, in evaluation as well.
-        return encoder.epochs is None or (part == "train" and encoder.epochs > 0)
-
-    def use_encoder(self, encoder: FrozenEncoder | None) -> None:
-        """Take features from now on where they serve as well as images, or images alone; before the loaders are made.
-
-        Raises:
-            ValueError: frames are varied in training, which an encoder that never sees them again cannot notice.
-        """
-        self._encoder, self._with_features = None, set()
-        for dataset in self._datasets.values():
-            dataset.use_images()
-        if encoder is None or not self.feature_cache:
-            return
-        if self.transform.is_random and encoder.epochs is None:
-            raise ValueError(
-                "data.transform varies frames in training, but the encoder is frozen and its features are computed once: it "
-                "would do nothing. Leave flip, crop_scale and colour_jitter out, train the encoder, or set "
-                "data.feature_cache: false, which encodes every frame in every epoch."
-            )
-        self._encoder = encoder
 
     @property
     def class_names(self) -> tuple[str, ...]:
