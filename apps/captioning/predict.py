@@ -12,11 +12,8 @@ from typing import Any
 
 from apps.captioning.captioner import IMAGES_AT_ONCE, Caption, Captioner
 from apps.captioning.module import CaptioningModule
-from core.training.prediction import STANDARD, progress_bar, usable_device, writable
+from core.training.prediction import STANDARD, progress_bar, told_problems, usable_device, writable
 from data.images.listing import list_images
-
-# More names than these are counted, not listed.
-_MOST_LISTED = 20
 
 
 def predict(
@@ -83,7 +80,7 @@ def predict(
     number = num_drawn = 0
     with contextlib.ExitStack() as stack:
         out = stack.enter_context(writable(output, "--output"))
-        bar = progress_bar(len(paths), unit="image") if progress and sys.stderr.isatty() else None
+        count = stack.enter_context(progress_bar(len(paths), unit="image", shown=progress))
         for path, captions in captioner.describe(paths):
             out.write(_as_json(path, captions, all_of_them=num_best > 1))
             if output == STANDARD:
@@ -92,16 +89,8 @@ def predict(
             if attention_maps is not None and num_drawn < num_attention_maps:
                 _draw(captioner, path, captions, Path(attention_maps), number=number)
                 num_drawn += 1
-            if bar is not None:
-                bar.update()
-        if bar is not None:
-            bar.close()
-    problems = captioner.problems
-    for problem in problems[:_MOST_LISTED]:
-        print(problem, file=sys.stderr)
-    skipped = f" {len(problems)} could not be read and are skipped." if problems else ""
-    if len(problems) > _MOST_LISTED:
-        skipped += f" The first {_MOST_LISTED} are listed above."
+            count()
+    skipped = told_problems(captioner.problems)
     drawn = "" if attention_maps is None else f" Drew {num_drawn} of them in {attention_maps}."
     where = "" if output == STANDARD else f" to {output}"
     print(f"Described {number} of {len(paths)} images{where}.{skipped}{drawn}", file=sys.stderr)

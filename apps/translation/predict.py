@@ -131,7 +131,7 @@ def predict(
             found_of = translator.score(paired_lines(lines, targets, names=(input, target)))
         out = stack.enter_context(writable(output, "--output"))
         pairs = None if alignments is None else stack.enter_context(writable(alignments, "--alignments"))
-        bar = progress_bar(total, unit="line") if progress and sys.stderr.isatty() and not is_typed else None
+        count = stack.enter_context(progress_bar(total, unit="line", shown=progress and not is_typed))
         number = 0
         for source, found in found_of:
             if is_json:
@@ -145,10 +145,7 @@ def predict(
             number += 1
             if maps is not None:
                 maps.add(number, source, found)
-            if bar is not None:
-                bar.update()
-        if bar is not None:
-            bar.close()
+            count()
     for message in translator.messages() + ([] if maps is None else maps.messages()):
         print(message, file=sys.stderr)
     done = "Translated" if target is None else "Scored"

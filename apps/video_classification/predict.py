@@ -16,12 +16,9 @@ from apps.video_classification.metrics import written
 from apps.video_classification.module import VideoClassificationModule
 from apps.video_classification.network import not_causal
 from apps.video_classification.streaming import classify_stream, stride_of
-from core.training.prediction import STANDARD, progress_bar, usable_device, writable
+from core.training.prediction import STANDARD, progress_bar, told_problems, usable_device, writable
 from data.video_io import list_videos
 from data.videos.growing import coming_frames
-
-# More names than these are counted, not listed.
-_MOST_LISTED = 20
 
 
 def predict(
@@ -77,7 +74,7 @@ def predict(
     number = num_drawn = 0
     with contextlib.ExitStack() as stack:
         out = stack.enter_context(writable(output, "--output"))
-        bar = progress_bar(len(paths), unit="video") if progress and sys.stderr.isatty() else None
+        count = stack.enter_context(progress_bar(len(paths), unit="video", shown=progress))
         for path, found in classifier.classify(paths):
             out.write(_as_json(path, found, classifier.class_names, num_best=num_best, over_time=over_time))
             if output == STANDARD:
@@ -86,16 +83,8 @@ def predict(
             if pictures is not None and num_drawn < num_pictures:
                 _draw(classifier, path, found, Path(pictures), number=number)
                 num_drawn += 1
-            if bar is not None:
-                bar.update()
-        if bar is not None:
-            bar.close()
-    problems = classifier.problems
-    for problem in problems[:_MOST_LISTED]:
-        print(problem, file=sys.stderr)
-    said = f" {len(problems)} could not be read and are skipped." if problems else ""
-    if len(problems) > _MOST_LISTED:
-        said += f" The first {_MOST_LISTED} are listed above."
+            count()
+    said = told_problems(classifier.problems)
     if num_others:
         said += f" {num_others} other files are no videos by their names."
     if pictures is not None:

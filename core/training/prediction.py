@@ -6,14 +6,17 @@ import contextlib
 import io
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import torch
 
 STANDARD = "-"
 """Standard input or output in the place of a file."""
+
+# More names than these are counted, not listed.
+_MOST_LISTED = 20
 
 
 @contextlib.contextmanager
@@ -47,11 +50,26 @@ def writable(path: str, option: str) -> Iterator[IO[str]]:
         raise
 
 
-def progress_bar(total: int | None, *, unit: str) -> Any:
-    """What is done, on standard error."""
+@contextlib.contextmanager
+def progress_bar(total: int | None, *, unit: str, shown: bool) -> Iterator[Callable[[], object]]:
+    """What to call for each that is done: a bar moves on standard error, where that is a terminal and it is to be shown."""
+    if not (shown and sys.stderr.isatty()):
+        yield lambda: None
+        return
     from tqdm import tqdm
 
-    return tqdm(total=total, unit=unit, file=sys.stderr, smoothing=0.1)
+    with tqdm(total=total, unit=unit, file=sys.stderr, smoothing=0.1) as bar:
+        yield bar.update
+
+
+def told_problems(problems: Sequence[object]) -> str:
+    """Names the first of what could not be read on standard error, and gives the sentence that says how many there are."""
+    for problem in problems[:_MOST_LISTED]:
+        print(problem, file=sys.stderr)
+    if not problems:
+        return ""
+    listed = f" The first {_MOST_LISTED} are listed above." if len(problems) > _MOST_LISTED else ""
+    return f" {len(problems)} could not be read and are skipped.{listed}"
 
 
 def usable_device(name: str) -> torch.device:
