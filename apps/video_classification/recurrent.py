@@ -71,10 +71,10 @@ class RecurrentClassifier(NetworkConfig):
             raise ValueError(
                 f"model.network.regions must be one of {', '.join(get_args(Regions))}, got {self.regions!r}."
             )
-        if self.regions == "flat" and self.encoder.is_one_vector:
+        if self.regions == "flat" and self.encoder.features == "pooled":
             raise ValueError(
-                f"model.network.regions is flat, but model.network.encoder.features is {self.encoder.features}: there is one "
-                "region. Set features to grid (this network takes pooled ones where nothing is said), or leave regions out."
+                "model.network.regions is flat, but model.network.encoder.features is pooled: there is one region. Set "
+                "features to grid (this network takes pooled ones where nothing is said), or leave regions out."
             )
         if self.frame_size is not None and self.frame_size < 1:
             raise ValueError(f"model.network.frame_size must be at least 1, or null, got {self.frame_size}.")
@@ -239,10 +239,10 @@ class ConvRecurrentClassifier(NetworkConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.encoder.is_one_vector:
+        if self.encoder.features == "pooled":
             raise ValueError(
-                f"ConvRecurrentClassifier reads maps, but model.network.encoder.features is {self.encoder.features}. Set "
-                "features to grid, or take RecurrentClassifier."
+                "ConvRecurrentClassifier reads maps, but model.network.encoder.features is pooled. Set features to grid, or "
+                "take RecurrentClassifier."
             )
         if self.map_channels is not None and self.map_channels < 1:
             raise ValueError(f"model.network.map_channels must be at least 1, or null, got {self.map_channels}.")

@@ -18,11 +18,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from core.nn.backbones.build import SMALL_CNN, build_backbone
 from core.nn.recurrence.precision import check_like
 
-Features = Literal["grid", "pooled", "mean_std"]
+Features = Literal["grid", "pooled"]
 Trainable = Literal["none", "all"]
-
-_LEAST_VARIANCE = 1e-5
-"""Added before the root, whose gradient at 0 is infinite."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +33,7 @@ class ImageEncoderConfig:
     """Name of weights (DEFAULT or another of torchvision's; `pretrained` for efficientnet_lite0), or path of a file with a
     state dict; null = random."""
     features: Features = "grid"
-    """grid: a vector for each region of the last grid; pooled: their mean, one vector an image; mean_std: beside their mean
-    their standard deviation, in one vector of twice the width: a thing in one place differs from a little of it all over."""
+    """grid: a vector for each region of the last grid; pooled: their mean, one vector an image."""
     grid_size: int | None = None
     """Average the grid to this many regions in height and in width, whatever the images' size; null = as it is."""
     trainable: Trainable | list[str] = "none"
@@ -48,9 +44,9 @@ class ImageEncoderConfig:
             raise ValueError(f"features must be one of {', '.join(get_args(Features))}, got {self.features!r}.")
         if self.grid_size is not None and self.grid_size < 1:
             raise ValueError(f"grid_size must be at least 1, got {self.grid_size}.")
-        if self.grid_size is not None and self.is_one_vector:
+        if self.grid_size is not None and self.features == "pooled":
             raise ValueError(
-                f"grid_size={self.grid_size} is not for features={self.features!r}, which leaves one region. Set features to "
+                f"grid_size={self.grid_size} does nothing with features='pooled', which leaves one region. Set features to "
                 "grid, or remove it."
             )
         if isinstance(self.trainable, str) and self.trainable not in get_args(Trainable):
@@ -65,11 +61,6 @@ class ImageEncoderConfig:
                 f"backbone {SMALL_CNN!r} with weights=null and trainable=none would give the features of random weights. "
                 "Set trainable to all, or weights to a file."
             )
-
-    @property
-    def is_one_vector(self) -> bool:
-        """Whether an image gives one vector, and not one for each region."""
-        return self.features != "grid"
 
 
 class ImageEncoder(nn.Module):
@@ -105,15 +96,14 @@ class ImageEncoder(nn.Module):
         self.to(memory_format=torch.channels_last)
         self._grid_shapes: dict[tuple[int, int], tuple[int, int, int]] = {}
         size = self._built.image_size or self._built.min_size
-        num_features, _, _ = self._shape_of_grid(height=size, width=size)
-        self.num_features = 2 * num_features if config.features == "mean_std" else num_features
-        """Width of a region's vector, or of the image's one."""
+        self.num_features, _, _ = self._shape_of_grid(height=size, width=size)
+        """Width of a region's vector."""
         self.train()
 
     def forward(
         self, images: UInt8[Tensor, "batch 3 height width"] | Float[Tensor, "batch 3 height width"]
     ) -> Float[Tensor, "batch regions features"]:
-        """Features of RGB images, bytes from 0 to 255 or numbers from 0 to 1; regions row by row, 1 where there is one vector.
+        """Features of RGB images, bytes from 0 to 255 or numbers from 0 to 1; regions row by row, 1 if pooled.
 
         Raises:
             ValueError: for another shape, precision or device, or a size that the backbone cannot read.
@@ -124,21 +114,16 @@ class ImageEncoder(nn.Module):
             if self.config.grid_size is not None:
                 grid = F.adaptive_avg_pool2d(grid, self.config.grid_size)
             regions = grid.flatten(2).transpose(1, 2)
-            if self.config.features == "grid":
-                return regions
-            if self.config.features == "pooled":
-                return regions.mean(1, keepdim=True)
-            variance, mean = torch.var_mean(regions, dim=1, correction=0, keepdim=True)
-            return torch.cat([mean, (variance + _LEAST_VARIANCE).sqrt()], dim=-1)
+            return regions.mean(1, keepdim=True) if self.config.features == "pooled" else regions
 
     def grid_shape(self, height: int, width: int) -> tuple[int, int]:
-        """Regions in height and width of images of that size in pixels, (1, 1) where there is one vector.
+        """Regions in height and width of images of that size in pixels, (1, 1) if pooled.
 
         Raises:
             ValueError: for a size that the backbone cannot read.
         """
         self._built.check_size(self.config.backbone, height=height, width=width)
-        if self.config.is_one_vector:
+        if self.config.features == "pooled":
             return 1, 1
         if self.config.grid_size is not None:
             return self.config.grid_size, self.config.grid_size

@@ -118,27 +118,6 @@ def test_regions_go_row_by_row_and_pooled_is_their_mean() -> None:
     torch.testing.assert_close(pooled(images), regions.mean(1, keepdim=True))
 
 
-def test_mean_and_deviation_of_the_regions_stand_side_by_side() -> None:
-    images, model = bytes_of(2, 3, 64, 40), encoder(features="mean_std").double()
-    regions = encoder().double()(images)
-    mean = regions.mean(1, keepdim=True)
-    deviation = ((regions - mean).square().mean(1, keepdim=True) + 1e-5).sqrt()
-    got = model(images)
-    assert model.grid_shape(64, 40) == (1, 1)
-    assert got.shape == (2, 1, model.num_features)
-    torch.testing.assert_close(got, torch.cat([mean, deviation], dim=-1), rtol=1e-12, atol=1e-12)
-
-
-def test_regions_that_are_all_alike_have_a_gradient() -> None:
-    """Where the padding of the convolutions shows, regions of a black image differ: one region does not."""
-    model = encoder(features="mean_std")
-    images = torch.zeros(1, 3, 8, 8)
-    features = model(images)
-    torch.testing.assert_close(features[..., 96:], torch.full((1, 1, 96), 1e-5**0.5))
-    features.sum().backward()
-    assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in model.parameters())
-
-
 @pytest.mark.parametrize(("height", "width"), [(64, 64), (64, 128), (50, 70), (24, 24)])
 def test_a_grid_of_chosen_size_is_the_same_for_all_images(height: int, width: int) -> None:
     images = bytes_of(2, 3, height, width)
@@ -194,10 +173,9 @@ def test_images_that_do_not_fit_are_refused(images: Tensor, message: str) -> Non
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"features": "mean"}, "features must be one of grid, pooled, mean_std, got 'mean'"),
+        ({"features": "mean"}, "features must be one of grid, pooled, got 'mean'"),
         ({"grid_size": 0}, "grid_size must be at least 1, got 0"),
-        ({"grid_size": 7, "features": "pooled"}, "grid_size=7 is not for features='pooled'"),
-        ({"grid_size": 7, "features": "mean_std"}, "grid_size=7 is not for features='mean_std'"),
+        ({"grid_size": 7, "features": "pooled"}, "grid_size=7 does nothing with features='pooled'"),
         ({"trainable": "layer4"}, r"trainable must be none, all, or a list .*, got 'layer4'. Write \[layer4\]"),
         ({"trainable": []}, "trainable is an empty list. Write none"),
         ({"trainable": "none"}, "'small_cnn' with weights=null and trainable=none would give the features of random"),
