@@ -16,7 +16,7 @@ from core.nn.losses import SummedLoss
 from core.training.module_checkpoint import CheckpointedModule
 from core.training.non_finite import FiniteGuard, Search, locate_in_backward, locate_in_forward
 from core.training.optimisation import Constant, OptimizerConfig, Part, ScheduleConfig
-from core.training.processes import gather_over_processes
+from core.training.processes import gather_over_processes, sum_over_processes
 from core.training.running_sums import RunningSums
 from core.training.seeding import seed_step, seeded
 from core.training.signals import received
@@ -292,9 +292,7 @@ class ApplicationModule(CheckpointedModule):
             self.log(f"train/{name}", value, prog_bar=name == "loss")
 
     def _sum_over_processes(self, tensor: Tensor) -> Tensor:
-        reduced = self.trainer.strategy.reduce(tensor.clone(), reduce_op="sum")
-        assert isinstance(reduced, Tensor)
-        return reduced
+        return tensor if self.trainer.world_size == 1 else sum_over_processes(tensor)
 
     # Evaluation ------------------------------------------------------------------------------------------------------
 

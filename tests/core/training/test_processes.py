@@ -10,7 +10,7 @@ import torch
 import torch.distributed
 from torch.utils._pytree import tree_leaves, tree_structure
 
-from core.training.processes import gather_over_processes
+from core.training.processes import gather_over_processes, sum_over_processes
 
 NUM_PROCESSES = 2
 
@@ -50,6 +50,8 @@ def gather_in_parallel(rank: int, folder: str) -> None:
     own = _values(rank)
     gathered = [gather_over_processes(value) for value in own]
     own[3].fill_(torch.nan)
+    counted = torch.tensor([rank + 0.5, 2.0], dtype=torch.float64)
+    gathered += [sum_over_processes(counted), counted]
     torch.save(gathered, f"{folder}/{rank}.pt")
     torch.distributed.destroy_process_group()
 
@@ -61,7 +63,10 @@ def test_every_process_has_the_values_of_all_by_rank(tmp_path: Path) -> None:
     torch.multiprocessing.spawn(gather_in_parallel, args=(str(tmp_path),), nprocs=NUM_PROCESSES)
     expected = [list(values) for values in zip(*(_values(rank) for rank in range(NUM_PROCESSES)), strict=True)]
     for rank in range(NUM_PROCESSES):
-        _assert_identical(torch.load(tmp_path / f"{rank}.pt", weights_only=True), expected)
+        *gathered, total, own = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        _assert_identical(gathered, expected)
+        assert total.tolist() == [2.0, 4.0]
+        assert own.tolist() == [rank + 0.5, 2.0], "what a process has counted itself stays as it is"
 
 
 @pytest.mark.parametrize("value", _values(1))
