@@ -94,6 +94,8 @@ def main() -> None:
     parser.add_argument("--applications", nargs="+", choices=UNITS, default=list(UNITS))
     parser.add_argument("--pairs", type=int, default=3)
     arguments = parser.parse_args()
+    if arguments.pairs < 2:
+        parser.error(f"--pairs must be at least 2 for a spread, got {arguments.pairs}.")
     results = measure(arguments.applications, arguments.pairs)
     print_results(results)
     print(f"Wrote {write_results(results, name='processes').relative_to(ROOT)}")

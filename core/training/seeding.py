@@ -27,7 +27,7 @@ def seed_step(seed: int, *, epoch: int, batch: int, piece: int) -> None:
     # The last part was the process's number once: runs of one process draw what they always have.
     drawn = seed_from("step", seed, epoch, batch, piece, 0)
     if _has_idle_gpus_alone():
-        # What `torch.manual_seed` keeps for GPUs that nothing uses is a stack trace: half a millisecond a step.
+        # What `torch.manual_seed` keeps for GPUs that nothing uses is a stack trace, at every step.
         torch.default_generator.manual_seed(drawn)
     else:
         torch.manual_seed(drawn)
