@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import copy
-import logging
 import os
 import sys
 import traceback
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,7 +28,9 @@ from core.training.loggers import LoggersParser, default_loggers, settle_loggers
 from core.training.matmul import use_onednn_matmul
 from core.training.module import ApplicationModule
 from core.training.preemption import Preemption
+from core.training.processes import leave_process_group
 from core.training.progress import progress_bar
+from core.training.quiet import leave_out_what_is_no_news
 from core.training.restarts import Restarts
 from core.training.run_folder import AUTO, RunFolder, claim_run_dir, resolve_checkpoint
 from core.training.signals import Interrupted, catch_keyboard, exit_interrupted, keep_exit_status, stop_at_once
@@ -250,6 +250,7 @@ class ApplicationCLI(LightningCLI):
         except Interrupted:
             self._summarise("interrupted", {})
             raise
+        leave_process_group()
 
     def fit(self, model: ApplicationModule, **kwargs: Any) -> None:
         """Train, then hand the run to the application for its tests and pictures."""
@@ -344,20 +345,11 @@ def _text(path: Path | None) -> str | None:
 def main(application: Application, args: Sequence[str] | None = None) -> None:
     """Run the command line of an application; a user's mistake ends with one clear message and exit status 2."""
     args = sys.argv[1:] if args is None else args
-    # What Lightning says at this level (each save, each restore, advertisements) drowns what matters.
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", module=r"pytorch_lightning\.utilities\._pytree")
-    warnings.filterwarnings("ignore", message=".*broadcast_buffers.*deprecated|The `srun` command is available")
-    # A test needs no callback of the training, and a frozen encoder is meant to be.
-    warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`, callbacks used")
-    warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode at the start of training")
-    # Each process logs sums over all of them already, or a share of its own that is meant to be its own.
-    warnings.filterwarnings("ignore", message=".*recommended to use `self.log.*sync_dist=True")
+    leave_out_what_is_no_news()
     if any(argument.endswith("help") for argument in args[1:]):
         # What every key of a config means; reading it takes a while, and only a subcommand's help shows it.
         set_docstring_parse_options(attribute_docstrings=True)
     keep_freed_memory()
-    os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")  # of Lightning's own calls
     try:
         if args and args[0] == "predict":
             _predict(application, args[1:])

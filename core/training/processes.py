@@ -20,6 +20,16 @@ def sum_over_processes(tensor: Tensor) -> Tensor:
     return total
 
 
+def leave_process_group() -> None:
+    """Leave the others, at the end of a command that all of them have come through; nothing of a group may be under way.
+
+    The group has threads that release what they have exchanged a moment after the exchange is over. Where Python has begun to
+    end by then, they abort a process that has done its work (https://github.com/pytorch/pytorch/pull/179291).
+    """
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
 def gather_over_processes(value: Value) -> list[Value]:
     """The values of all processes, by rank; a collective call, for plain data and tensors on the CPU."""
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import pytorch_lightning as pl
+import torch.distributed
 
 from core.training.checkpointing import CheckpointConfig, RunCheckpoints
 from core.training.cli import main
@@ -94,7 +95,12 @@ def in_two() -> Callable[..., None]:
 
     def _in_two(case: Case, *args: str) -> None:
         arguments = [*args, "--trainer.devices", "2", "--trainer.strategy", "ddp"]
-        assert in_processes(2, lambda: main(case.entry, arguments)) == [0, 0], "the output of the processes says why"
+
+        def run() -> None:
+            main(case.entry, arguments)
+            assert not torch.distributed.is_initialized(), "a group that is left to Python's end may abort it"
+
+        assert in_processes(2, run) == [0, 0], "the output of the processes says why"
 
     return _in_two
 

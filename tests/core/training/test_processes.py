@@ -10,7 +10,7 @@ import torch
 import torch.distributed
 from torch.utils._pytree import tree_leaves, tree_structure
 
-from core.training.processes import gather_over_processes, sum_over_processes
+from core.training.processes import gather_over_processes, leave_process_group, sum_over_processes
 
 NUM_PROCESSES = 2
 
@@ -41,6 +41,11 @@ def _assert_identical(got: Any, expected: Any) -> None:
             assert ours == theirs
 
 
+def _threads_of_the_group() -> list[str]:
+    names = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
+    return [name for name in names if "gloo" in name or "tcpstore" in name]
+
+
 def gather_in_parallel(rank: int, folder: str) -> None:
     """One process of two: gathers one value after the other, and then changes its own."""
     torch.set_num_threads(1)
@@ -53,7 +58,9 @@ def gather_in_parallel(rank: int, folder: str) -> None:
     counted = torch.tensor([rank + 0.5, 2.0], dtype=torch.float64)
     gathered += [sum_over_processes(counted), counted]
     torch.save(gathered, f"{folder}/{rank}.pt")
-    torch.distributed.destroy_process_group()
+    assert _threads_of_the_group()
+    leave_process_group()
+    assert not _threads_of_the_group()
 
 
 @pytest.mark.processes
