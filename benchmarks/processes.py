@@ -5,9 +5,11 @@
 Every run is a whole command, `fit` of the application's demo with steps of some tenths of a second, as those of real networks
 take; its last line says the throughput, start-up and validation left out. (The demos' own steps take some hundredths: half a
 batch takes a recurrent layer nearly as long as a whole one then, and two processes that wait for each other at every step lose
-the rest.) How much two can be above one is a matter of the machine: cores that share their arithmetic units add up to less than
-two. So a row is measured beside each: two runs of one process at once, which share nothing, are the floor of what processes
-cost each other (`<application>.apart`).
+the rest.) A process loads its data itself: with a worker, as some demos have one, a single process would use two cores already.
+
+How much two can be above one is a matter of the machine: cores that share their arithmetic units add up to less than two. So a
+row is measured beside each: two runs of one process at once, which share nothing, are the floor of what processes cost each
+other (`<application>.apart`).
 """
 
 import argparse
@@ -39,7 +41,7 @@ def _start(application: str, folder: Path, *further: str) -> subprocess.Popen[st
         "--run_dir", str(folder), "--trainer.accelerator", "cpu", "--num_threads", "1",
         "--trainer.max_epochs", "1", "--trainer.limit_train_batches", str(STEPS),
         "--trainer.limit_val_batches", "1", "--trainer.limit_test_batches", "1", "--trainer.check_val_every_n_epoch", "1",
-        "--trainer.enable_progress_bar", "false", "--baseline.enabled", "false",
+        "--trainer.enable_progress_bar", "false", "--baseline.enabled", "false", "--data.loader.num_workers", "0",
         *LARGER[application], *further,
     ]  # fmt: skip
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -89,7 +91,7 @@ def measure(applications: Sequence[str] = tuple(UNITS), num_pairs: int = 3) -> l
 
 
 def main() -> None:
-    """Measure, print and write `benchmarks/results/processes.json`."""
+    """Measure and print; with all applications, write `benchmarks/results/processes.json`."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.processes", description=__doc__.splitlines()[0])
     parser.add_argument("--applications", nargs="+", choices=UNITS, default=list(UNITS))
     parser.add_argument("--pairs", type=int, default=3)
@@ -98,6 +100,9 @@ def main() -> None:
         parser.error(f"--pairs must be at least 2 for a spread, got {arguments.pairs}.")
     results = measure(arguments.applications, arguments.pairs)
     print_results(results)
+    if set(arguments.applications) < set(UNITS):
+        print("Not written: the record has all applications, measured in one run.")
+        return
     print(f"Wrote {write_results(results, name='processes').relative_to(ROOT)}")
 
 

@@ -33,10 +33,15 @@ class Preemption(pl.Callback):
         self._first_step = 0
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Lightning's own handlers save, or speak to other processes, wherever the signal finds them: leave them out."""
+        """Lightning's own handlers save, or speak to other processes, wherever the signal finds them: leave them out.
+
+        And so with the exchange before every batch that tells of them, for which a GPU would be waited for each time.
+        """
         if is_catching():
             connector: Any = trainer._signal_connector
             connector.register_signal_handlers = lambda: None
+            loop: Any = trainer.fit_loop.epoch_loop
+            loop._broadcast_sigterm_tensor = lambda: None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """A start makes one step at least: so a run that is interrupted again and again gets on all the same."""

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import pytorch_lightning as pl
@@ -131,8 +132,9 @@ def test_one_of_two_processes_is_asked(case: Case, tmp_path: Path, by: dict[str,
     def asked() -> None:
         signals.catch_signals()
         callbacks = [Signal(**by)] if os.environ["LOCAL_RANK"] == "1" else []
-        with pytest.raises(Interrupted):
+        with mock.patch("torch.distributed.broadcast") as broadcast, pytest.raises(Interrupted):
             _fit(case.make(tmp_path, dropout=0.3), tmp_path / "asked", *callbacks, **two)
+        assert not broadcast.called, "the processes agree in what they exchange anyway, not before every batch"
 
     def resumed() -> None:
         _fit(case.make(tmp_path, dropout=0.3), tmp_path / "asked", resume=True, **two)
