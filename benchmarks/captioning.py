@@ -36,7 +36,7 @@ from core.nn.recurrent import RecurrentConfig
 from core.nn.search import BeamConfig
 from core.nn.searching.hypotheses import Hypotheses
 from core.nn.vision import ImageEncoderConfig
-from core.training.allocator import keep_freed_memory
+from core.training.process.allocator import keep_freed_memory
 from data.captions.batches import CaptionBatch
 from data.feature_cache import FeatureCache
 from data.images.reading import read_image

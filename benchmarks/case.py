@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from core.training.matmul import use_onednn_matmul
+from core.training.process.matmul import use_onednn_matmul
 
 # Sums of thousands of float32 products in another order.
 TOLERANCE = 1e-4

@@ -16,7 +16,7 @@ import torch
 
 from benchmarks.translation_task import VOCABULARY_FILE, Task
 from benchmarks.worker import Answer, Gate, Instant, StepSize, take_pipes
-from core.training.allocator import keep_freed_memory
+from core.training.process.allocator import keep_freed_memory
 
 # Validations are asked for over the pipe: its own loop never comes to one.
 NEVER = 10**9

@@ -24,7 +24,7 @@ from benchmarks.decoder import attention_decoder
 from benchmarks.harness import Result, print_results, time_pair, write_results
 from core.nn.cells import CellKind
 from core.nn.recurrent_config import RecurrentConfig
-from core.training.allocator import keep_freed_memory
+from core.training.process.allocator import keep_freed_memory
 
 
 def _layer(kind: CellKind, *, bidirectional: bool = False, ragged: bool = False) -> Callable[[Sizes], Case]:

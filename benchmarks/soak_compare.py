@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from core.training.checkpoint_io import read_checkpoint
+from core.training.checkpoints.files import read_checkpoint
 
 CHECKPOINTS = ("last.ckpt", "best.ckpt")
 # How long something took, and what follows from that, differs between two runs that are the same.

@@ -16,8 +16,8 @@ import time
 from pathlib import Path
 
 from benchmarks.harness import RESULTS, Result, print_results, write_results
-from core.training.checkpoint_io import KEY, SafeCheckpointIO, link_checkpoint, read_checkpoint
-from core.training.checkpointing import CheckpointConfig
+from core.training.checkpoints.files import KEY, SafeCheckpointIO, link_checkpoint, read_checkpoint
+from core.training.checkpoints.saving import CheckpointConfig
 
 MOST = 2.0
 """Per cent of the time that checkpoints may take."""

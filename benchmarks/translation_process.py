@@ -24,8 +24,8 @@ from core.nn.attention import General
 from core.nn.decoders.decoder_config import AttentionAfter, DecoderConfig
 from core.nn.recurrent import RecurrentConfig
 from core.nn.search import BeamConfig
-from core.training.allocator import keep_freed_memory
 from core.training.optimisation import Constant, Cosine, OptimizerConfig
+from core.training.process.allocator import keep_freed_memory
 from data.batching import Piece
 from data.translation import TranslationBatch, TranslationData
 

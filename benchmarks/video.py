@@ -41,7 +41,7 @@ from benchmarks.video_clips import read_by_bare_loop, write_clip
 from core.nn.convolutional import ConvRecurrent, ConvRecurrentConfig
 from core.nn.recurrent import RecurrentConfig
 from core.nn.vision import ImageEncoderConfig
-from core.training.allocator import keep_freed_memory
+from core.training.process.allocator import keep_freed_memory
 from data.batching import Piece
 from data.feature_cache import FrozenEncoder
 from data.images.transforms import ImageTransform

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from core.training.finished_run import METRICS_FILE, format_table
+from core.training.command.finished_run import METRICS_FILE, format_table
 
 ROOT = Path(__file__).resolve().parents[1]
 RUNS = ROOT / "runs" / "demo"

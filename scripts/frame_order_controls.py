@@ -14,7 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from core.training.finished_run import TEST_FILE
+from core.training.command.finished_run import TEST_FILE
 from scripts.paired_bootstrap import add_to_record
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from core.training.baseline import FOLDER as BASELINE_FOLDER
-from core.training.finished_run import write_whole
+from core.training.command.finished_run import write_whole
 
 ROOT = Path(__file__).resolve().parents[1]
 PREDICTIONS_FILE = "test_predictions.jsonl"

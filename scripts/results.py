@@ -22,7 +22,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from core.training.finished_run import METRICS_FILE, write_whole
+from core.training.command.finished_run import METRICS_FILE, write_whole
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULT_FILE = "result.json"

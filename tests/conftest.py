@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import tests.shape_checks  # noqa: F401 - the hook asks for it by name
-from core.training import signals
+from core.training.process import signals
 
 # Every shape annotation of core.nn is checked at run time. Before its first import: the hook rewrites modules as they load.
 jaxtyping.install_import_hook("core.nn", "tests.shape_checks.checked")

@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from apps.captioning.captioner import Caption
-from core.training.figures import INK, MUTED, NAIVE, OURS, new_figure, save_figure, set_title
+from core.training.watching.figures import INK, MUTED, NAIVE, OURS, new_figure, save_figure, set_title
 
 _COLUMNS = 6
 _PANEL_WIDTH = 2.7

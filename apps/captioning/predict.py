@@ -12,7 +12,7 @@ from typing import Any
 
 from apps.captioning.captioner import IMAGES_AT_ONCE, Caption, Captioner
 from apps.captioning.module import CaptioningModule
-from core.training.prediction import STANDARD, progress_bar, told_problems, usable_device, writable
+from core.training.command.prediction import STANDARD, progress_bar, told_problems, usable_device, writable
 from data.images.listing import list_images
 
 

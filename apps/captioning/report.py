@@ -12,9 +12,9 @@ from apps.captioning.baseline import PooledBaseline
 from apps.captioning.captioner import Captioner
 from apps.captioning.module import CaptioningModule
 from apps.captioning.plots import Described, plot_attention, plot_contact_sheet
-from core.training.finished_run import FinishedRun, format_table, write_whole
-from core.training.learning_curves import Panel, plot_learning_curves
+from core.training.command.finished_run import FinishedRun, format_table, write_whole
 from core.training.optimisation import OptimizerConfig
+from core.training.watching.learning_curves import Panel, plot_learning_curves
 from data.captioning import CaptioningData
 
 SHOWN_METRICS = ("bleu4", "rouge_l", "cider_d", "true", "loss")

@@ -14,10 +14,10 @@ from apps.forecasting.metrics import forecast_metrics
 from apps.forecasting.network import DataShape, Direct, Forecast, ForecastingNetwork, NetworkConfig
 from apps.forecasting.stream_network import Stream, StreamNetwork, step_targets
 from core.nn.losses import MeanOver, SummedLoss, summed_loss
+from core.training.checkpoints.plain import from_plain, to_plain
 from core.training.module import ApplicationModule
 from core.training.optimisation import Constant, OptimizerConfig, ScheduleConfig
-from core.training.plain import from_plain, to_plain
-from core.training.workload import Workload
+from core.training.watching.workload import Workload
 from data.forecasting import ForecastBatch, ForecastingData
 from data.series.forecast_streams import StreamBatch
 

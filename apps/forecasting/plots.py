@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from core.training.figures import FEED_FORWARD, INK, MUTED, NAIVE, OURS, new_figure, save_figure, set_title
+from core.training.watching.figures import FEED_FORWARD, INK, MUTED, NAIVE, OURS, new_figure, save_figure, set_title
 
 Values = npt.NDArray[np.floating[Any]]
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from apps.forecasting.module import ForecastingModule, forecast_batches
-from core.training.prediction import usable_device
+from core.training.command.prediction import usable_device
 from data.forecasting import newest_windows, series_scaling
 from data.panels.panel import Panel
 from data.panels.reading import PanelFileConfig, read_panel

@@ -11,7 +11,7 @@ from apps.forecasting.heads import Point
 from apps.forecasting.module import BaselineModule, ForecastingModule, SeriesForecast
 from apps.forecasting.network import FeedForwardBaseline
 from apps.forecasting.plots import NAMES, ForecastExample, Values, plot_error_by_horizon, plot_forecasts
-from core.training.finished_run import FinishedRun, format_table
+from core.training.command.finished_run import FinishedRun, format_table
 from data.batching import Piece
 from data.forecasting import ForecastBatch, ForecastingData
 

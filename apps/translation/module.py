@@ -23,11 +23,11 @@ from core.nn.losses import MeanOver, SummedLoss
 from core.nn.search import BeamConfig, Hypotheses
 from core.nn.teacher_forcing import AlwaysTrue, TeacherForcingConfig
 from core.nn.token_losses import check_label_smoothing
+from core.training.checkpoints.plain import from_plain, to_plain
 from core.training.module import ApplicationModule
 from core.training.optimisation import Constant, OptimizerConfig, ScheduleConfig
-from core.training.plain import from_plain, to_plain
 from core.training.warm_start import check_taken_rows
-from core.training.workload import Workload
+from core.training.watching.workload import Workload
 from data.text import Text, load_text
 from data.translation import TranslationBatch, TranslationData
 

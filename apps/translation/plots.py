@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from apps.translation.generation import Translation
-from core.training.figures import COLOURS, INK, MUTED, new_figure, save_figure, set_title
+from core.training.watching.figures import COLOURS, INK, MUTED, new_figure, save_figure, set_title
 from data.text import Text
 from data.tokenisation.words import JOINER
 

@@ -19,7 +19,7 @@ from apps.translation.predict_files import (
     paired_lines,
 )
 from apps.translation.translator import LINES_AT_ONCE, Translator
-from core.training.prediction import STANDARD, progress_bar, usable_device, writable
+from core.training.command.prediction import STANDARD, progress_bar, usable_device, writable
 
 
 def predict(

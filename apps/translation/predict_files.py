@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from apps.translation.generation import Translation
-from core.training.prediction import STANDARD
+from core.training.command.prediction import STANDARD
 from data.line_stream import line_stream
 from data.text import Text
 

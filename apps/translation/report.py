@@ -10,9 +10,9 @@ from apps.translation.metrics import bleu_by_length
 from apps.translation.module import TranslationModule
 from apps.translation.plots import plot_attention, plot_bleu_by_length
 from apps.translation.translator import Translator
-from core.training.finished_run import FinishedRun, format_table, write_whole
-from core.training.learning_curves import Panel, plot_learning_curves
+from core.training.command.finished_run import FinishedRun, format_table, write_whole
 from core.training.optimisation import OptimizerConfig
+from core.training.watching.learning_curves import Panel, plot_learning_curves
 from data.translation import TranslationData
 
 SHOWN_METRICS = ("bleu_lc", "bleu_cased", "chrf", "exact_match", "loss")

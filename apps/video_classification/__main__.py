@@ -1,6 +1,6 @@
 """python -m apps.video_classification {fit,validate,test,predict}; see docs/video_classification.md."""
 
-from core.training.signals import catch_signals
+from core.training.process.signals import catch_signals
 
 if __name__ == "__main__":
     catch_signals()  # before the imports below, which take seconds

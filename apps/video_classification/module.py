@@ -16,11 +16,11 @@ from apps.video_classification.recurrent import RecurrentClassifier
 from core.nn.lengths import valid_steps
 from core.nn.losses import SummedLoss
 from core.nn.token_losses import check_label_smoothing
+from core.training.checkpoints.plain import from_plain, to_plain
 from core.training.optimisation import Constant, OptimizerConfig, ScheduleConfig
-from core.training.plain import from_plain, to_plain
 from core.training.staged_module import StagedModule
 from core.training.stages import TrainingStage
-from core.training.workload import Workload
+from core.training.watching.workload import Workload
 from data.feature_cache import FrozenEncoder
 from data.video_classification import VideoBatch, VideoClassificationData
 from data.videos.balance import class_weights as weights_of_classes

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int64, UInt8
 
-from core.training.figures import COLOURS, INK, MUTED, new_figure, save_figure, set_title
+from core.training.watching.figures import COLOURS, INK, MUTED, new_figure, save_figure, set_title
 
 # Beyond so many classes numbers in the cells would overlap.
 _MOST_NUMBERED = 25

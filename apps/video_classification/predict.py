@@ -16,7 +16,7 @@ from apps.video_classification.metrics import written
 from apps.video_classification.module import VideoClassificationModule
 from apps.video_classification.network import not_causal
 from apps.video_classification.streaming import classify_stream, stride_of
-from core.training.prediction import STANDARD, progress_bar, told_problems, usable_device, writable
+from core.training.command.prediction import STANDARD, progress_bar, told_problems, usable_device, writable
 from data.video_io import list_videos
 from data.videos.growing import coming_frames
 

@@ -14,9 +14,9 @@ from apps.video_classification.metrics import Classified, written
 from apps.video_classification.module import VideoClassificationModule
 from apps.video_classification.plots import plot_confusion, plot_over_time
 from core.training.baseline import FOLDER as BASELINE_FOLDER
-from core.training.finished_run import FinishedRun, format_table, write_whole
-from core.training.learning_curves import Panel, plot_learning_curves
+from core.training.command.finished_run import FinishedRun, format_table, write_whole
 from core.training.optimisation import OptimizerConfig
+from core.training.watching.learning_curves import Panel, plot_learning_curves
 from data.video_classification import VideoClassificationData
 from data.video_io import read_frames
 

@@ -17,7 +17,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from core.training.checkpoint_io import KEY, SafeCheckpointIO, read_checkpoint
+from core.training.checkpoints.files import KEY, SafeCheckpointIO, read_checkpoint
 
 AVERAGE = "averaged_state_dict"
 _DECAY = "average_decay"

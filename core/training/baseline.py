@@ -10,7 +10,7 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.loggers import CSVLogger
 
-from core.training.checkpointing import CheckpointConfig, RunCheckpoints
+from core.training.checkpoints.saving import CheckpointConfig, RunCheckpoints
 from core.training.module import ApplicationModule
 from core.training.preemption import Preemption
 

@@ -18,26 +18,26 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from lightning_utilities.core.rank_zero import rank_zero_only
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 
-from core.training.allocator import keep_freed_memory
 from core.training.baseline import FOLDER as BASELINE_FOLDER
 from core.training.baseline import BaselineConfig, test_metrics, train_baseline
-from core.training.checkpoint_io import KEY, full_disk_explained, read_checkpoint
-from core.training.checkpointing import CheckpointConfig, RunCheckpoints
-from core.training.finished_run import FinishedRun, Metrics
-from core.training.loggers import LoggersParser, default_loggers, settle_loggers
-from core.training.matmul import use_onednn_matmul
+from core.training.checkpoints.files import KEY, full_disk_explained, read_checkpoint
+from core.training.checkpoints.saving import CheckpointConfig, RunCheckpoints
+from core.training.command.finished_run import FinishedRun, Metrics
+from core.training.command.quiet import leave_out_what_is_no_news
+from core.training.command.restarts import Restarts
+from core.training.command.run_folder import AUTO, RunFolder, claim_run_dir, resolve_checkpoint
+from core.training.command.suggestions import with_nearest_key
+from core.training.command.summary import Status, fit_figures, print_summary
 from core.training.module import ApplicationModule
 from core.training.preemption import Preemption
-from core.training.processes import leave_process_group
-from core.training.progress import progress_bar
-from core.training.quiet import leave_out_what_is_no_news
-from core.training.restarts import Restarts
-from core.training.run_folder import AUTO, RunFolder, claim_run_dir, resolve_checkpoint
-from core.training.signals import Interrupted, catch_keyboard, exit_interrupted, keep_exit_status, stop_at_once
-from core.training.suggestions import with_nearest_key
-from core.training.summary import Status, fit_figures, print_summary
-from core.training.throughput import Throughput
-from core.training.torchrun import meet_in_a_new_store
+from core.training.process.allocator import keep_freed_memory
+from core.training.process.group import leave_process_group
+from core.training.process.matmul import use_onednn_matmul
+from core.training.process.signals import Interrupted, catch_keyboard, exit_interrupted, keep_exit_status, stop_at_once
+from core.training.process.torchrun import meet_in_a_new_store
+from core.training.watching.loggers import LoggersParser, default_loggers, settle_loggers
+from core.training.watching.progress import progress_bar
+from core.training.watching.throughput import Throughput
 
 EXIT_BAD_INPUT = 2
 OUR_PACKAGES = ("apps", "core", "data")

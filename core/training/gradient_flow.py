@@ -18,7 +18,7 @@ from lightning_utilities.core.rank_zero import rank_zero_warn
 
 from core.nn.gradient_flow import decades_lost, layer_names, network_gradient_norms
 from core.nn.recurrent import Recurrent
-from core.training.finished_run import write_whole
+from core.training.command.finished_run import write_whole
 from core.training.module import ApplicationModule
 
 TABLE, PICTURE = "gradient_flow.csv", "gradient_flow.png"
@@ -125,7 +125,7 @@ class GradientFlow(pl.Callback):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draw the picture."""
         if trainer.is_global_zero and self.measurements and not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            from core.training.gradient_flow_plot import draw
+            from core.training.watching.gradient_flow_plot import draw
 
             draw(self.measurements, _folder(trainer) / PICTURE)
 

@@ -13,17 +13,17 @@ from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
 
 from core.nn.losses import SummedLoss
-from core.training.module_checkpoint import CheckpointedModule
+from core.training.checkpoints.module_checkpoint import CheckpointedModule
+from core.training.command.trainer_checks import hold_to_contracts, planned_steps
 from core.training.non_finite import FiniteGuard, Search, locate_in_backward, locate_in_forward
 from core.training.optimisation import Constant, OptimizerConfig, Part, ScheduleConfig
-from core.training.processes import gather_over_processes, sum_over_processes
+from core.training.process.group import gather_over_processes, sum_over_processes
+from core.training.process.seeding import seed_step, seeded
+from core.training.process.signals import received
 from core.training.running_sums import RunningSums
-from core.training.seeding import seed_step, seeded
-from core.training.signals import received
-from core.training.trainer_checks import hold_to_contracts, planned_steps
 from core.training.truncated_bptt import Snapshot, StreamStates
 from core.training.warm_start import initialise_from
-from core.training.workload import Workload
+from core.training.watching.workload import Workload
 
 
 class ApplicationModule(CheckpointedModule):

@@ -1,7 +1,7 @@
 """A run that is asked to end saves at the end of a batch, on all processes together, and says so.
 
-Nothing is saved inside a signal handler, where half a step may be done: handlers take note (`core.training.signals`), and
-the note is read between two batches. In training the processes learn of each other's note in the sum that they exchange at
+Nothing is saved inside a signal handler, where half a step may be done: handlers take note (`core.training.process.signals`),
+and the note is read between two batches. In training the processes learn of each other's note in the sum that they exchange at
 every step anyway; in evaluation they ask each other after each batch.
 """
 
@@ -13,8 +13,8 @@ import pytorch_lightning as pl
 from pytorch_lightning.trainer.states import TrainerFn
 
 from core.training.averaging import weights_in_training
-from core.training.checkpointing import RunCheckpoints
-from core.training.signals import Interrupted, is_catching, received
+from core.training.checkpoints.saving import RunCheckpoints
+from core.training.process.signals import Interrupted, is_catching, received
 
 
 class Preemption(pl.Callback):

@@ -14,8 +14,8 @@ from typing import Any, Protocol
 import torch
 from pytorch_lightning.__version__ import version as lightning_version
 
-from core.training.matmul import uses_onednn_matmul
-from core.training.plain import differences
+from core.training.checkpoints.plain import differences
+from core.training.process.matmul import uses_onednn_matmul
 
 
 class PlannedData(Protocol):

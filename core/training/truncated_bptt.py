@@ -23,7 +23,7 @@ from torch import Tensor
 from core.nn.cells import RecurrentState
 from core.nn.lengths import valid_steps
 from core.nn.recurrent import Recurrent
-from core.training.processes import gather_over_processes
+from core.training.process.group import gather_over_processes
 
 
 class ChunkOfStreams(Protocol):

@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from core.training.averaging import weights_to_use
-from core.training.checkpoint_io import read_checkpoint
+from core.training.checkpoints.files import read_checkpoint
 
 NETWORK_PREFIX = "network."
 

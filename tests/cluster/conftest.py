@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from core.training.checkpoint_io import read_checkpoint
+from core.training.checkpoints.files import read_checkpoint
 from tests.cluster.left_overs import own_folder
 from tests.cluster.slurm import ROOT, Cluster, is_installed, running_cluster
 from tests.contracts.applications.forecasting import forecasting_config

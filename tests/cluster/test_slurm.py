@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from core.training.checkpoint_io import KEY, read_checkpoint
+from core.training.checkpoints.files import KEY, read_checkpoint
 from tests.cluster.conftest import Experiment
 from tests.cluster.slurm import Cluster, Job, wait_for
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from core.training.checkpoint_io import read_checkpoint
+from core.training.checkpoints.files import read_checkpoint
 from tests.cluster.conftest import Experiment
 from tests.cluster.slurm import ROOT, wait_for
 from tests.cluster.test_slurm import assert_same

@@ -13,7 +13,7 @@ import pytest
 import pytorch_lightning as pl
 import torch.distributed
 
-from core.training.checkpointing import CheckpointConfig, RunCheckpoints
+from core.training.checkpoints.saving import CheckpointConfig, RunCheckpoints
 from core.training.cli import main
 from tests.contracts.case import Case, Run
 from tests.contracts.cases import CASES

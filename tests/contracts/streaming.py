@@ -16,13 +16,13 @@ from torch import Tensor, nn
 
 from core.nn.losses import MeanOver, SummedLoss, squared_error, summed_loss
 from core.nn.recurrent import Recurrent, RecurrentConfig
+from core.training.checkpoints.plain import from_plain, to_plain
 from core.training.cli import Application
-from core.training.finished_run import FinishedRun
+from core.training.command.finished_run import FinishedRun
 from core.training.module import ApplicationModule
 from core.training.optimisation import Constant, Cosine, OptimizerConfig, ScheduleConfig
-from core.training.plain import from_plain, to_plain
 from core.training.truncated_bptt import StreamStates, counted_steps, run_streams
-from core.training.workload import Workload
+from core.training.watching.workload import Workload
 from data.batching import Piece
 from data.module import LoaderConfig, PlannedDataModule
 from data.streams import ChunkConfig, Chunks, StreamChunk, StreamPlan

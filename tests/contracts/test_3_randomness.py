@@ -26,7 +26,7 @@ def test_a_run_repeats_itself_with_any_number_of_workers(
 
 def test_dropout_differs_between_steps_and_seeds(case: Case, train: Callable[..., object], tmp_path: Path) -> None:
     """Seeding every step by its position must not mean the same masks at every step."""
-    from core.training.seeding import seed_step
+    from core.training.process.seeding import seed_step
 
     masks = []
     for seed, epoch, batch, piece in ((7, 0, 0, 0), (7, 0, 1, 0), (7, 1, 0, 0), (7, 0, 0, 1), (8, 0, 0, 0)):

@@ -10,7 +10,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from core.training.checkpoint_io import read_checkpoint
+from core.training.checkpoints.files import read_checkpoint
 from core.training.optimisation import OptimizerConfig
 from tests.contracts.case import Case, Run, in_double
 from tests.contracts.cases import CASES

@@ -12,9 +12,9 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from core.training.checkpoint_io import KEY, read_checkpoint
-from core.training.checkpointing import CheckpointConfig, RunCheckpoints
-from core.training.elastic import Cut, RandomDraws, trainer_settings_in_pieces
+from core.training.checkpoints.elastic import Cut, RandomDraws, trainer_settings_in_pieces
+from core.training.checkpoints.files import KEY, read_checkpoint
+from core.training.checkpoints.saving import CheckpointConfig, RunCheckpoints
 from tests.contracts.case import Case, Run
 from tests.contracts.cases import CASES, FORECASTING, TRANSLATION
 from tests.contracts.processes import in_processes

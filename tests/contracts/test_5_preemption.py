@@ -13,12 +13,12 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from core.training import signals
 from core.training.averaging import AVERAGE, ExponentialAverage
-from core.training.checkpoint_io import KEY, read_checkpoint
-from core.training.checkpointing import CheckpointConfig, RunCheckpoints
+from core.training.checkpoints.files import KEY, read_checkpoint
+from core.training.checkpoints.saving import CheckpointConfig, RunCheckpoints
 from core.training.preemption import Preemption
-from core.training.signals import Interrupted
+from core.training.process import signals
+from core.training.process.signals import Interrupted
 from tests.contracts.case import Case, Run
 from tests.contracts.processes import in_processes
 from tests.contracts.test_5_resume import Losses, _assert_same

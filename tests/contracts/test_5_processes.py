@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from core.training.checkpoint_io import read_checkpoint
+from core.training.checkpoints.files import read_checkpoint
 from tests.contracts.case import Case
 from tests.contracts.conftest import ROOT
 

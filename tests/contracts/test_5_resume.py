@@ -11,7 +11,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from core.training.checkpoint_io import KEY, read_checkpoint
+from core.training.checkpoints.files import KEY, read_checkpoint
 from tests.contracts.case import Case
 
 

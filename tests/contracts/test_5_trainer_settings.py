@@ -12,7 +12,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import GradientAccumulationScheduler, ModelCheckpoint, Timer
 
-from core.training.checkpoint_io import KEY, read_checkpoint
+from core.training.checkpoints.files import KEY, read_checkpoint
 from core.training.optimisation import Constant
 from tests.contracts.case import Case
 
@@ -133,7 +133,7 @@ def test_evaluation_is_held_to_the_checkpoint(case: Case, train: Callable[..., A
 
 
 def test_seconds_and_position_outlive_an_interruption(case: Case, train: Callable[..., Any], tmp_path: Path) -> None:
-    from core.training.throughput import Throughput
+    from core.training.watching.throughput import Throughput
 
     first = Throughput()
     train(case.make(tmp_path), tmp_path / "run", callbacks=(first,))

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from core.training.checkpoint_io import KEY, SafeCheckpointIO, link_checkpoint, read_checkpoint
+from core.training.checkpoints.files import KEY, SafeCheckpointIO, link_checkpoint, read_checkpoint
 from core.training.optimisation import OptimizerConfig
 from core.training.warm_start import initialise_from
 from tests.contracts.case import Case

@@ -12,7 +12,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from core.training.checkpoint_io import SafeCheckpointIO, read_checkpoint
+from core.training.checkpoints.files import SafeCheckpointIO, read_checkpoint
 from tests.contracts.cases import FORECASTING
 
 SIZE = 3 * 2**20

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from apps.forecasting.__main__ import FORECASTING
-from core.training.checkpoint_io import KEY
+from core.training.checkpoints.files import KEY
 from core.training.cli import main
 from tests.contracts.case import Case
 

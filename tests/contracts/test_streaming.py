@@ -12,7 +12,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from core.training.checkpoint_io import KEY, read_checkpoint
+from core.training.checkpoints.files import KEY, read_checkpoint
 from tests.contracts.case import Case
 from tests.contracts.cases import FORECASTING_STREAM
 from tests.contracts.processes import in_processes

@@ -13,9 +13,9 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import CSVLogger
 
-from core.training.learning_curves import read_epochs
-from core.training.throughput import Throughput
-from core.training.workload import peak_memory
+from core.training.watching.learning_curves import read_epochs
+from core.training.watching.throughput import Throughput
+from core.training.watching.workload import peak_memory
 from data.batching import Piece
 from data.module import PlannedDataModule
 from tests.contracts.case import Case

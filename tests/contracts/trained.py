@@ -8,7 +8,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from core.training.checkpointing import CheckpointConfig, RunCheckpoints
+from core.training.checkpoints.saving import CheckpointConfig, RunCheckpoints
 from tests.contracts.case import Case
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from core.training.plain import differences, to_plain
+from core.training.checkpoints.plain import differences, to_plain
 from data.text import BPE, Unigram, Words
 from tests.data.conftest import data_of, ready, write
 

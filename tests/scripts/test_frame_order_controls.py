@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from core.training.finished_run import TEST_FILE
+from core.training.command.finished_run import TEST_FILE
 from scripts import frame_order_controls as script
 
 TOP1 = {"reversed": 0.5, "shuffled": 0.25}

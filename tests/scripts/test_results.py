@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from core.training.finished_run import METRICS_FILE
+from core.training.command.finished_run import METRICS_FILE
 from scripts import results
 
 METRICS = {

@@ -20,7 +20,7 @@ from core.nn.decoders.decoder_config import DecoderConfig, FixedContext
 from core.nn.recurrent import RecurrentConfig
 from core.nn.teacher_forcing import NeverTrue
 from core.nn.vision import ImageEncoderConfig
-from core.training.checkpointing import CheckpointConfig, RunCheckpoints
+from core.training.checkpoints.saving import CheckpointConfig, RunCheckpoints
 from core.training.optimisation import OptimizerConfig
 from data.captioning import CaptioningData
 from data.images.transforms import ImageTransform

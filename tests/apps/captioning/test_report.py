@@ -11,7 +11,7 @@ import pytest
 from apps.captioning.module import CaptioningModule
 from apps.captioning.report import report
 from apps.captioning.scores import caption_metrics
-from core.training.finished_run import FinishedRun
+from core.training.command.finished_run import FinishedRun
 from data.captioning import CaptioningData
 from data.captions.reading import Karpathy
 from data.images.transforms import ImageTransform

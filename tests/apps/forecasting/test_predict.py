@@ -17,7 +17,7 @@ from apps.forecasting.module import ForecastingModule
 from apps.forecasting.network import Direct, NetworkConfig, Segment
 from apps.forecasting.predict import forecast_table, predict
 from core.nn.recurrent import RecurrentConfig
-from core.training.checkpointing import CheckpointConfig, RunCheckpoints
+from core.training.checkpoints.saving import CheckpointConfig, RunCheckpoints
 from data.forecasting import ForecastingData
 from data.panels.panel import Panel
 

@@ -21,7 +21,7 @@ from apps.forecasting.network import Direct, Segment
 from apps.forecasting.stream_network import Stream, StreamNetwork
 from core.nn.losses import SummedLoss
 from core.nn.recurrent import RecurrentConfig
-from core.training.checkpoint_io import read_checkpoint
+from core.training.checkpoints.files import read_checkpoint
 from core.training.cli import main
 from data.batching import Piece, PieceSampler
 from data.forecasting import ForecastingData

@@ -22,7 +22,7 @@ from apps.translation.module import TranslationModule
 from apps.translation.predict import predict
 from apps.translation.predict_files import input_lines
 from apps.translation.translator import Translator
-from core.training.checkpoint_io import KEY
+from core.training.checkpoints.files import KEY
 from core.training.cli import main
 from data.text import SPECIALS
 from tests.apps.translation.conftest import LINES

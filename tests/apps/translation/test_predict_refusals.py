@@ -10,7 +10,7 @@ import torch
 
 from apps.translation.__main__ import TRANSLATION
 from apps.translation.predict import predict
-from core.training.checkpoint_io import KEY
+from core.training.checkpoints.files import KEY
 from core.training.cli import main
 from tests.apps.translation.conftest import LINES
 

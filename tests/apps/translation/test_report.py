@@ -11,8 +11,8 @@ import pytest
 from apps.translation.metrics import translation_metrics
 from apps.translation.plots import plot_bleu_by_length
 from apps.translation.report import feed_forward_baseline, report
-from core.training.figures import COLOURS
-from core.training.finished_run import FinishedRun
+from core.training.command.finished_run import FinishedRun
+from core.training.watching.figures import COLOURS
 from tests.apps.translation.conftest import MakeModule
 from tests.contracts.applications.translation import TRANSLATION
 

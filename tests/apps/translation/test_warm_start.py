@@ -12,7 +12,7 @@ from torch import Tensor
 from apps.translation.module import TranslationModule
 from apps.translation.network import RecurrentTranslationNetwork, RecurrentTranslator
 from core.nn.recurrent import RecurrentConfig
-from core.training.checkpointing import CheckpointConfig, RunCheckpoints
+from core.training.checkpoints.saving import CheckpointConfig, RunCheckpoints
 from core.training.optimisation import OptimizerConfig
 from data.parallel.reading import TextFiles
 from data.text import Words

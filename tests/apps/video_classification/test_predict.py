@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from apps.video_classification.predict import predict
-from core.training.checkpointing import CheckpointConfig, RunCheckpoints
+from core.training.checkpoints.saving import CheckpointConfig, RunCheckpoints
 from data.video_io import probe, read_frames
 from tests.contracts.applications.video_classification import _make
 

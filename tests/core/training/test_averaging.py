@@ -12,8 +12,8 @@ from torch import Tensor
 
 from apps.forecasting.module import ForecastingModule
 from core.training.averaging import AVERAGE, ExponentialAverage, average_checkpoints
-from core.training.checkpoint_io import read_checkpoint
-from core.training.checkpointing import CheckpointConfig, RunCheckpoints
+from core.training.checkpoints.files import read_checkpoint
+from core.training.checkpoints.saving import CheckpointConfig, RunCheckpoints
 from core.training.warm_start import initialise_from
 from tests.contracts.applications.forecasting import FORECASTING
 

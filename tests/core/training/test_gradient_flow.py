@@ -14,8 +14,8 @@ from pytorch_lightning.loggers.logger import DummyLogger
 
 from apps.forecasting.__main__ import FORECASTING as COMMAND
 from core.nn.gradient_flow import decades_lost, hidden_gradient_norms
-from core.training.checkpoint_io import read_checkpoint
-from core.training.checkpointing import CheckpointConfig, RunCheckpoints
+from core.training.checkpoints.files import read_checkpoint
+from core.training.checkpoints.saving import CheckpointConfig, RunCheckpoints
 from core.training.cli import main
 from core.training.gradient_flow import PICTURE, TABLE, GradientFlow, Measurement, read_table, write_table
 from tests.contracts.cases import FORECASTING, Case

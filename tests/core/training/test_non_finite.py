@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from core.nn.recurrent import Recurrent, RecurrentConfig
-from core.training.checkpoint_io import read_checkpoint
-from core.training.checkpointing import CheckpointConfig, RunCheckpoints
+from core.training.checkpoints.files import read_checkpoint
+from core.training.checkpoints.saving import CheckpointConfig, RunCheckpoints
 from core.training.non_finite import FiniteGuard, locate_in_backward, locate_in_forward
 from tests.contracts.streaming import STREAMING
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from core.training.finished_run import write_whole
-from core.training.signals import Interrupted
+from core.training.command.finished_run import write_whole
+from core.training.process.signals import Interrupted
 
 FILE = "starts.json"
 

@@ -11,9 +11,9 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from core.training.checkpointing import CheckpointConfig, RunCheckpoints
-from core.training.throughput import Throughput, Work, _joined
-from core.training.workload import Workload, peak_memory
+from core.training.checkpoints.saving import CheckpointConfig, RunCheckpoints
+from core.training.watching.throughput import Throughput, Work, _joined
+from core.training.watching.workload import Workload, peak_memory
 from data.batching import Piece
 from data.module import LoaderConfig, PlannedDataModule
 

@@ -10,7 +10,7 @@ from jsonargparse import ArgumentParser
 
 from apps.forecasting.__main__ import FORECASTING
 from core.training.cli import main
-from core.training.suggestions import with_nearest_key
+from core.training.command.suggestions import with_nearest_key
 
 CONFIG = """
 data: {path: nowhere.csv, context: 12, horizon: 3}

@@ -6,8 +6,8 @@ from unittest import mock
 import pytest
 import torch
 
-from core.training import matmul
-from core.training.matmul import matmul_error, use_onednn_matmul
+from core.training.process import matmul
+from core.training.process.matmul import matmul_error, use_onednn_matmul
 
 
 @pytest.fixture(autouse=True)

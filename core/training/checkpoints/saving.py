@@ -13,7 +13,7 @@ from lightning_utilities.core.rank_zero import rank_zero_warn
 from pytorch_lightning.callbacks import Checkpoint, EarlyStopping
 from pytorch_lightning.trainer.states import TrainerFn
 
-from core.training.checkpoint_io import link_checkpoint
+from core.training.checkpoints.files import link_checkpoint
 
 STEPS_BETWEEN_CLOCK_CHECKS = 10
 

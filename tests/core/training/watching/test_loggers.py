@@ -10,8 +10,8 @@ import pytest
 import pytorch_lightning as pl
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
-from core.training import loggers as loggers_module
-from core.training.loggers import PACKAGES, LoggersParser, settle_loggers
+from core.training.watching import loggers as loggers_module
+from core.training.watching.loggers import PACKAGES, LoggersParser, settle_loggers
 
 
 def parsed(*args: str, run_dir: Path) -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from core.training.figures import COLOURS, INK, MUTED, new_figure, save_figure
+from core.training.watching.figures import COLOURS, INK, MUTED, new_figure, save_figure
 
 Panel = tuple[str, tuple[str, ...]]
 """What is drawn, with its unit, and the names of the metrics."""

@@ -16,11 +16,12 @@ from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
 
 from core.training.averaging import require_average_callback, weights_to_use
-from core.training.checkpoint_io import FORMAT, KEY, read_checkpoint
-from core.training.elastic import Cut, RandomDraws, trainer_settings_in_pieces
+from core.training.checkpoints.elastic import Cut, RandomDraws, trainer_settings_in_pieces
+from core.training.checkpoints.files import FORMAT, KEY, read_checkpoint
+from core.training.checkpoints.plain import from_plain, to_plain
+from core.training.command.trainer_checks import shared_settings
 from core.training.optimisation import OptimizerConfig, ScheduleConfig
-from core.training.plain import from_plain, to_plain
-from core.training.processes import gather_over_processes
+from core.training.process.group import gather_over_processes
 from core.training.resume import (
     PlannedData,
     Position,
@@ -30,7 +31,6 @@ from core.training.resume import (
     refuse_changed_settings,
 )
 from core.training.running_sums import RunningSums
-from core.training.trainer_checks import shared_settings
 from core.training.truncated_bptt import StreamStates
 
 STEPS = "steps of the schedule (trainer.max_epochs, trainer.max_steps)"

@@ -12,10 +12,10 @@ import pytorch_lightning as pl
 import torch
 from lightning_utilities.core.rank_zero import rank_zero_only
 
-from core.training.checkpointing import RunCheckpoints
+from core.training.checkpoints.saving import RunCheckpoints
 from core.training.module import ApplicationModule
-from core.training.processes import gather_over_processes
-from core.training.workload import Workload, peak_gpu_memory, peak_memory
+from core.training.process.group import gather_over_processes
+from core.training.watching.workload import Workload, peak_gpu_memory, peak_memory
 
 NOTHING = Workload(0, 0, 0)
 

@@ -2,7 +2,7 @@
 
 import platform
 
-from core.training.allocator import keep_freed_memory
+from core.training.process.allocator import keep_freed_memory
 
 
 def test_it_is_done_where_glibc_is() -> None:

@@ -21,9 +21,9 @@ from core.nn.feed_forward import FeedForwardActivation, FeedForwardConfig
 from core.nn.pooling import PoolingKind
 from core.nn.recurrent import RecurrentConfig
 from core.training.baseline import BaselineConfig
-from core.training.checkpointing import CheckpointConfig
+from core.training.checkpoints.plain import differences, from_plain, to_plain
+from core.training.checkpoints.saving import CheckpointConfig
 from core.training.optimisation import Constant, Cosine, Exponential, InverseSquareRoot, OptimizerConfig, ScheduleConfig
-from core.training.plain import differences, from_plain, to_plain
 
 # Type checks at run time sample a list's items by `random`, which Hypothesis takes for a strategy that does.
 pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module")

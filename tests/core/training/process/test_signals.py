@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from core.training import signals
-from core.training.prediction import writable
+from core.training.command.prediction import writable
+from core.training.process import signals
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 
 
 @pytest.mark.usefixtures("catching")
@@ -101,7 +101,7 @@ def test_how_it_ends(
 def test_a_signal_at_the_very_end_does_not_become_the_status() -> None:
     """Where one process fails, Slurm ends the others: their own statuses must stay what they are."""
     program = (
-        "from core.training import signals\n"
+        "from core.training.process import signals\n"
         "signals.catch_signals()\n"
         "print('catching', flush=True)\n"
         "while signals.received() is None:\n"
@@ -125,7 +125,7 @@ def test_a_signal_at_the_very_end_does_not_become_the_status() -> None:
 def test_a_command_catches_before_it_imports(application: str) -> None:
     """What is imported before the handlers stand is quick: no signal is lost in the seconds that torch takes."""
     program = (
-        "import sys, core.training.signals as signals\n"
+        "import sys, core.training.process.signals as signals\n"
         "def catch():\n"
         "    print(sorted({name.partition('.')[0] for name in sys.modules} & {'torch', 'numpy', 'apps'}))\n"
         "    raise SystemExit\n"

@@ -10,7 +10,7 @@ import torch
 import torch.distributed
 from torch.utils._pytree import tree_leaves, tree_structure
 
-from core.training.processes import gather_over_processes, leave_process_group, sum_over_processes
+from core.training.process.group import gather_over_processes, leave_process_group, sum_over_processes
 
 NUM_PROCESSES = 2
 

@@ -13,7 +13,7 @@ import torch
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.demos.boring_classes import BoringModel
 
-from core.training.progress import EpochLines, RunBar, TimeLeft, duration, progress_bar
+from core.training.watching.progress import EpochLines, RunBar, TimeLeft, duration, progress_bar
 
 
 class Logging(BoringModel):
@@ -103,7 +103,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
-        monkeypatch.setattr("core.training.progress.time.monotonic", lambda: self.now)
+        monkeypatch.setattr("core.training.watching.progress.time.monotonic", lambda: self.now)
 
 
 class Watched(Callback):

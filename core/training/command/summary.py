@@ -9,8 +9,8 @@ from typing import Any, Literal
 import pytorch_lightning as pl
 from lightning_utilities.core.rank_zero import rank_zero_only
 
-from core.training.finished_run import Metrics, strict
-from core.training.throughput import Throughput
+from core.training.command.finished_run import Metrics, strict
+from core.training.watching.throughput import Throughput
 
 Status = Literal["finished", "interrupted"]
 

@@ -11,7 +11,7 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 from pytorch_lightning.cli import SaveConfigCallback
 
 from core.training.baseline import FOLDER as BASELINE_FOLDER
-from core.training.finished_run import METRICS_FILE, TEST_FILE, write_whole
+from core.training.command.finished_run import METRICS_FILE, TEST_FILE, write_whole
 
 CHECKPOINTS = tuple(
     f"{folder}checkpoints/{name}.ckpt" for folder in ("", f"{BASELINE_FOLDER}/") for name in ("last", "best")

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from core.training.restarts import FILE, Restarts
-from core.training.signals import Interrupted
+from core.training.command.restarts import FILE, Restarts
+from core.training.process.signals import Interrupted
 
 
 def _trainer(step: int) -> Any:

@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 from torch._C._distributed_c10d import HashStore, TCPStore
 
-from core.training.torchrun import agree, meet_in_a_new_store
+from core.training.process.torchrun import agree, meet_in_a_new_store
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 NUM_PROCESSES = 3
 
 PROCESS = """
 import sys, time
 import torch.distributed
-from core.training.torchrun import meet_in_a_new_store
+from core.training.process.torchrun import meet_in_a_new_store
 
 store = meet_in_a_new_store()
 torch.distributed.init_process_group("gloo")

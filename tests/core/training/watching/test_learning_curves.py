@@ -7,7 +7,7 @@ from pathlib import Path
 import matplotlib.image
 import pytest
 
-from core.training.learning_curves import Panel, plot_learning_curves, read_epochs
+from core.training.watching.learning_curves import Panel, plot_learning_curves, read_epochs
 
 HEADER = "epoch,step,train/loss,val/bleu_lc,val/loss"
 PANELS: list[Panel] = [("loss", ("train/loss", "val/loss")), ("BLEU", ("val/bleu_lc",))]

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.training.finished_run import FinishedRun, format_table, write_whole
+from core.training.command.finished_run import FinishedRun, format_table, write_whole
 
 # A busy machine is no failure.
 patient = settings(deadline=None, max_examples=80)

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from core.training.prediction import progress_bar, told_problems
+from core.training.command.prediction import progress_bar, told_problems
 
 
 class Screen(io.StringIO):

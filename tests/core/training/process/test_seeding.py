@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from core.training.seeding import seed_from, seed_step
+from core.training.process.seeding import seed_from, seed_step
 
 
 @pytest.mark.parametrize("position", [(0, 0, 0), (3, 1, 2), (10_000, 0, 7)])

@@ -14,7 +14,7 @@ from pytorch_lightning.demos.boring_classes import RandomDataset
 from pytorch_lightning.trainer.states import TrainerFn
 from torch.utils.data import DataLoader
 
-from core.training.checkpointing import CheckpointConfig, RunCheckpoints
+from core.training.checkpoints.saving import CheckpointConfig, RunCheckpoints
 
 STEPS_AN_EPOCH = 5
 

@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import GradientAccumulationScheduler
 from pytorch_lightning.strategies import DDPStrategy
 
-from core.training.checkpoint_io import SafeCheckpointIO
+from core.training.checkpoints.files import SafeCheckpointIO
 
 REFUSED_PRECISIONS = {
     "16-mixed": "a summed loss overflows fp16",

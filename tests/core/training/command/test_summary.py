@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from core.training import throughput as throughput_module
-from core.training.summary import fit_figures, print_summary
-from core.training.throughput import Throughput
+from core.training.command.summary import fit_figures, print_summary
+from core.training.watching import throughput as throughput_module
+from core.training.watching.throughput import Throughput
 
 
 def test_a_metric_without_a_finite_value_is_null(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

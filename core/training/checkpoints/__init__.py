@@ -1,0 +1,1 @@
+"""What a checkpoint holds, when it is written, and how a file stays whole."""

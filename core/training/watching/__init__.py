@@ -1,0 +1,1 @@
+"""What can be seen of a run: progress, throughput, loggers, pictures."""
