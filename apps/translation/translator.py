@@ -11,6 +11,7 @@ import torch
 from apps.translation.generation import Translation, as_sources, read_hypotheses
 from apps.translation.module import TranslationModule
 from core.nn.search import BeamConfig
+from core.training.process.allocator import give_back_freed_memory
 from data.batching import BatchPlan
 from data.text import TokenArrays
 
@@ -109,6 +110,8 @@ class Translator:
             )
             for row, best in zip(chosen, translations, strict=True):
                 found[row] = best
+        # Batches of all shapes leave holes: without this a long document takes more and more.
+        give_back_freed_memory()
         return found
 
     def messages(self) -> list[str]:
