@@ -71,8 +71,10 @@ def main(arguments: list[str] | None = None) -> int:
     if on_cpu:
         keep_freed_memory()
     sizes = replace(SMALL if given.small else Sizes(), device=given.device)
-    refused = onednn_refused() if on_cpu and not given.only else None
-    if refused is not None:
+    refused = onednn_refused() if on_cpu else None
+    if refused is not None and any(name.endswith(".flag") for name in given.only):
+        parser.error(f"this machine has no rows that end in .flag: {refused}")
+    if refused is not None and not given.only:
         print(f"The rows that end in .flag are left out: {refused}", file=sys.stderr)
     results: list[Result] = []
     different = False

@@ -29,3 +29,13 @@ def test_rows_with_the_switch_are_there_where_products_stay_float32(
     rows = [row["case"] for row in json.loads((tmp_path / "rows.json").read_text())]
     assert rows == (["gru.dense", "gru.dense.flag"] if cpu == "exact" else ["gru.dense"])
     assert ("left out: onednn_matmul: true would round" in capsys.readouterr().err) == (cpu == "rounding")
+
+
+def test_such_a_row_by_name_is_refused_where_it_cannot_be(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(matmul, "matmul_error", lambda: ERRORS["rounding"])
+    with pytest.raises(SystemExit) as end:
+        recurrent.main(["--small", "--only", "gru.dense.flag"])
+    assert end.value.code == 2
+    assert "no rows that end in .flag: onednn_matmul: true would round" in capsys.readouterr().err
