@@ -62,7 +62,7 @@ def command(python: Path, folder: Path) -> list[str]:
     return [str(python), "-m", "benchmarks.joeynmt_process", str(folder)]
 
 
-def our_command(folder: Path, *, bucketed: bool = True) -> list[str]:
+def our_command(folder: Path, *, bucketed: bool = True, precision: str = "32-true") -> list[str]:
     """What starts our side."""
     return [
         sys.executable,
@@ -70,6 +70,7 @@ def our_command(folder: Path, *, bucketed: bool = True) -> list[str]:
         "benchmarks.translation_process",
         str(folder),
         "bucketed" if bucketed else "unbucketed",
+        precision,
     ]
 
 

@@ -17,6 +17,8 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from benchmarks import joeynmt
 from benchmarks.harness import Result, print_results
 from benchmarks.translation_rows import (
@@ -30,6 +32,7 @@ from benchmarks.translation_rows import (
 )
 from benchmarks.translation_task import Task, data_of, write_cut_text
 from benchmarks.worker import Worker, WorkerError
+from core.nn.recurrence.kernels import has_lstm_under_autocast
 from data.paths import find_data
 
 GROUPS = ("training", "decoding", "time_to_bleu")
@@ -100,7 +103,13 @@ def measure(task: Task, rival: list[str], *, sizes: Sizes, groups: tuple[str, ..
             if "training" in groups:
                 with ExitStack() as for_training:
                     unbucketed = start("ours_unbucketed", joeynmt.our_command(folder, bucketed=False), for_training)
-                    add(training_rows(sides, unbucketed=unbucketed, sizes=sizes))
+                    half = None
+                    if has_lstm_under_autocast(torch.bfloat16):
+                        command = joeynmt.our_command(folder, precision="bf16-mixed")
+                        half = start("ours_bf16", command, for_training)
+                    else:
+                        print("translation.train.bf16 is left out: this CPU has no bfloat16.", file=sys.stderr)
+                    add(training_rows(sides, unbucketed=unbucketed, half=half, sizes=sizes))
             if "decoding" in groups:
                 add(decoding_rows(sides, task=task, data=data, sizes=sizes))
     if "time_to_bleu" in groups:

@@ -1,6 +1,6 @@
 """Our side of the translation benchmark, in a process that is told what to do: `benchmarks.worker`.
 
-    python -m benchmarks.translation_process FOLDER {bucketed,unbucketed}
+    python -m benchmarks.translation_process FOLDER {bucketed,unbucketed} PRECISION
 
 It trains through the same DataModule, LightningModule and trainer that `apps.translation` uses.
 """
@@ -179,7 +179,7 @@ class OurSide(pl.Callback):
         self.gate.training_ended()
 
 
-def main(folder: str, batches: str) -> None:
+def main(folder: str, batches: str, precision: str) -> None:
     """Build everything, then wait before the first step."""
     task = Task.read(folder)
     torch.set_num_threads(task.num_threads)
@@ -194,6 +194,7 @@ def main(folder: str, batches: str) -> None:
     settings: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     trainer = pl.Trainer(
         accelerator="cpu",
+        precision=precision,  # type: ignore[arg-type]
         max_epochs=task.max_epochs,
         gradient_clip_val=task.max_gradient_norm,
         limit_val_batches=0,

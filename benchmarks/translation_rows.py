@@ -117,15 +117,18 @@ def row(
     )
 
 
-def training_rows(sides: Sides, *, unbucketed: Worker, sizes: Sizes) -> list[Result]:
+def training_rows(sides: Sides, *, unbucketed: Worker, half: Worker | None, sizes: Sizes) -> list[Result]:
     """Target tokens a second in training, what of it is due to the batch plan, and the padding.
 
     Args:
         sides: ours and the rival.
         unbucketed: ours, with batches drawn at random.
+        half: ours in mixed precision with bfloat16; None where the CPU has none.
         sizes: how much is measured.
     """
     workers = {"ours": sides.ours, "rival": sides.rival, "unbucketed": unbucketed}
+    if half is not None:
+        workers["bf16"] = half
     for worker in workers.values():
         worker.ask("train", steps=sizes.warm_up)
     blocks: dict[str, list[Answer]] = {name: [] for name in workers}
@@ -140,13 +143,13 @@ def training_rows(sides: Sides, *, unbucketed: Worker, sizes: Sizes) -> list[Res
     def waste(block: Answer) -> float:
         return 1 - float(block["tokens"]) / float(block["padded_tokens"])
 
-    for name in ("ours", "unbucketed"):
+    for name in [name for name in workers if name != "rival"]:
         print(
             f"training, {name}: {_by_processor_time(blocks[name], blocks['rival'], 'target_tokens')}", file=sys.stderr
         )
     ours, its = sides.ours.ask("describe")["padding_waste"], [waste(block) for block in blocks["rival"]]
     rival = sides.rival_name
-    return [
+    rows = [
         row("translation.train", rates("ours"), rates("rival"), unit="tokens/s", rival_name=rival, goal=3.0),
         row("translation.train.unbucketed", rates("unbucketed"), rates("rival"), unit="tokens/s", rival_name=rival),
         row(
@@ -166,6 +169,12 @@ def training_rows(sides: Sides, *, unbucketed: Worker, sizes: Sizes) -> list[Res
             more_is_better=False,
         ),
     ]
+    if half is not None:
+        name = f"{rival} in float32, as it has no other on CPU"
+        rows.append(
+            row("translation.train.bf16", rates("bf16"), rates("rival"), unit="tokens/s", rival_name=name, goal=3.0)
+        )
+    return rows
 
 
 def _by_processor_time(ours: Sequence[Answer], rival: Sequence[Answer], count: str) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -83,8 +84,19 @@ def running(task: Task) -> Iterator[Sides]:
         worker.close()
 
 
+@pytest.fixture
+def half(task: Task) -> Iterator[Worker]:
+    """Ours in mixed precision."""
+    command = joeynmt.our_command(Path(task.folder), precision="bf16-mixed")
+    worker = Worker("half", command=command, log=Path(task.folder, "half.log"), num_threads=1)
+    yield worker
+    worker.close()
+
+
 @pytest.mark.processes
-def test_the_rows_of_a_whole_measurement(task: Task, running: Sides, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_rows_of_a_whole_measurement(
+    task: Task, running: Sides, half: Worker, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Ours against itself: every row is there, and both end where there is no more to train."""
     sizes = Sizes(
         block=2, pairs=3, warm_up=1, steps_before_decoding=2, sentences=20, decoding_pairs=3, scores_an_epoch=1
@@ -93,10 +105,11 @@ def test_the_rows_of_a_whole_measurement(task: Task, running: Sides, capsys: pyt
     data.prepare_data()
     running.check()
 
-    rows = {one.case: one for one in training_rows(running, unbucketed=running.rival, sizes=sizes)}
+    rows = {one.case: one for one in training_rows(running, unbucketed=running.rival, half=half, sizes=sizes)}
     assert list(rows) == [
-        f"translation.{name}" for name in ("train", "train.unbucketed", "train.padded", "padding_waste")
+        f"translation.{name}" for name in ("train", "train.unbucketed", "train.padded", "padding_waste", "train.bf16")
     ]
+    assert rows["translation.train.bf16"].ours > 0
     assert rows["translation.train.padded"].ours > rows["translation.train"].ours > 0
     assert rows["translation.padding_waste"].ours == pytest.approx(100 * data.plan("train").padding_waste())
 
@@ -115,6 +128,15 @@ def test_the_rows_of_a_whole_measurement(task: Task, running: Sides, capsys: pyt
         running.ours.ask("dance")
     running.rival.close()
     assert running.rival.process.returncode == 0
+
+
+def test_bfloat16_is_left_out_where_the_cpu_has_none() -> None:
+    worker = mock.Mock(spec=Worker)
+    counts = dict.fromkeys(("target_tokens", "padded_target_tokens", "tokens", "padded_tokens"), 9)
+    worker.ask.return_value = {**counts, "tokens": 6, "seconds": 2.0, "cpu_seconds": 1.0, "padding_waste": 0.05}
+    rows = training_rows(Sides(worker, worker, "itself"), unbucketed=worker, half=None, sizes=Sizes(pairs=3))
+    assert [one.case for one in rows][-1] == "translation.padding_waste"
+    assert all(one.ratio == 1.0 for one in rows[:3])
 
 
 def test_without_buckets_batches_are_drawn_at_random(task: Task) -> None:
