@@ -3,9 +3,9 @@
     python -m benchmarks.soak_cost translation.multi30k_de_en=runs/results/translation/multi30k_de_en/seed1 ...
 
 Each run is a finished one. Its last.ckpt is read and written again under two names, with the file brought to the disk as in
-training, beside where it lies. At the default, last.ckpt is written every ten minutes and at each epoch's end, and best.ckpt
-becomes a second name of it whenever a validation was better; the figure is the share of the time if all were: seconds of
-a write x (1 / 600 s + 1 / seconds of an epoch). The goal is at most 2 %.
+training, beside where it lies. By default last.ckpt is written every ten minutes and at each epoch's end, or as the run's
+`checkpoint` says, and best.ckpt becomes a second name of it whenever a validation was better; the figure is the share of the
+time if all were: seconds of a write x (1 / 600 s + 1 / seconds of that many epochs). The goal is at most 2 %.
 """
 
 import argparse
@@ -15,8 +15,11 @@ import tempfile
 import time
 from pathlib import Path
 
+import yaml
+
 from benchmarks.harness import RESULTS, Result, print_results, write_results
 from core.training.checkpoints.files import KEY, SafeCheckpointIO, link_checkpoint, read_checkpoint
+from core.training.checkpoints.plain import from_plain
 from core.training.checkpoints.saving import CheckpointConfig
 
 MOST = 2.0
@@ -27,8 +30,9 @@ def cost_of(name: str, run_dir: Path, *, num_writes: int) -> Result:
     """The row of a finished run."""
     path = run_dir / "checkpoints" / "last.ckpt"
     checkpoint = read_checkpoint(path)
-    minutes = CheckpointConfig().every_minutes
-    assert minutes is not None
+    config = from_plain(CheckpointConfig, yaml.safe_load((run_dir / "config.yaml").read_text())["checkpoint"])
+    if config.every_n_steps is not None or config.every_minutes is None:
+        raise ValueError(f"{run_dir} wrote checkpoints by steps: give a run that writes them by the clock.")
     epoch_seconds = json.loads((run_dir / "metrics.json").read_text())["fit_seconds"] / max(
         checkpoint[KEY]["position"]["epoch"], 1
     )
@@ -39,7 +43,9 @@ def cost_of(name: str, run_dir: Path, *, num_writes: int) -> Result:
             SafeCheckpointIO().save_checkpoint(checkpoint, Path(folder) / "best.ckpt")
             link_checkpoint(Path(folder) / "best.ckpt", Path(folder) / "last.ckpt")
             seconds.append(time.perf_counter() - start)
-    writes_a_second = 1 / (60 * minutes) + 1 / epoch_seconds
+    # A validation that is better writes as well, however many epochs lie between two writings.
+    epochs = config.every_n_epochs if config.monitor is None else 1
+    writes_a_second = 1 / (60 * config.every_minutes) + 1 / (epochs * epoch_seconds)
     shares = [100 * each * writes_a_second for each in seconds]
     first, _, third = statistics.quantiles([MOST / share for share in shares], n=4)
     print(

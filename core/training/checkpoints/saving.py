@@ -25,7 +25,9 @@ class CheckpointConfig:
     every_n_steps: int | None = None
     """Optimiser steps between two writings of last.ckpt; None: by the clock alone."""
     every_minutes: float | None = 10.0
-    """Minutes between two writings of last.ckpt; None: by steps alone. The end of an epoch always writes it."""
+    """Minutes between two writings of last.ckpt; None: by steps and epochs alone."""
+    every_n_epochs: int = 1
+    """Epochs at the end of which last.ckpt is written, as at the end of training; more where an epoch takes seconds."""
     monitor: str | None = "val/loss"
     """Metric whose best value writes best.ckpt; None: best.ckpt is the last one."""
     mode: Literal["min", "max"] = "min"
@@ -38,6 +40,8 @@ class CheckpointConfig:
             raise ValueError(f"checkpoint.every_n_steps must be at least 1, got {self.every_n_steps}.")
         if self.every_minutes is not None and self.every_minutes <= 0:
             raise ValueError(f"checkpoint.every_minutes must be positive, got {self.every_minutes}.")
+        if self.every_n_epochs < 1:
+            raise ValueError(f"checkpoint.every_n_epochs must be at least 1, got {self.every_n_epochs}.")
 
 
 class RunCheckpoints(Checkpoint):
@@ -127,8 +131,8 @@ class RunCheckpoints(Checkpoint):
             self.best_score = math.inf if self.config.mode == "min" else -math.inf
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """The end of an epoch is always worth keeping."""
-        self._epoch_ended = True
+        """The end of an epoch is worth keeping, unless epochs are short."""
+        self._epoch_ended = (trainer.current_epoch + 1) % self.config.every_n_epochs == 0
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int

@@ -121,6 +121,7 @@ CONFIGS: dict[type, tuple[type, st.SearchStrategy[Any]]] = {
         st.builds(
             CheckpointConfig,
             every_n_steps=st.none() | sizes,
+            every_n_epochs=sizes,
             every_minutes=st.none() | st.floats(0.1, 60),
             monitor=st.sampled_from(["val/loss", "val/mae"]),
             mode=st.sampled_from(["min", "max"]),

@@ -121,6 +121,14 @@ def test_last_is_written_every_so_many_steps_and_at_the_end_of_each_epoch(fit: C
     assert [steps for name, steps in checkpoints.written if name == "last"] == [2, 4, 5, 6, 8, 10, 12, 14, 15]
 
 
+def test_short_epochs_need_not_write_each_and_the_end_of_training_does(fit: Callable[..., Recorder]) -> None:
+    checkpoints = fit([1.0, 2.0, 3.0, 4.0, 5.0], every_n_epochs=2, monitor=None)
+    assert [steps for name, steps in checkpoints.written if name == "last"] == [10, 20, 25]
+    assert [steps for name, steps in checkpoints.written if name == "best"] == [10, 20, 25]
+    checkpoints = fit([3.0, 2.0, 4.0], every_n_epochs=3, monitor="val/score")
+    assert checkpoints.written == [("best", 5), ("best", 10), ("last", 15)]  # what is better is always kept
+
+
 def test_the_clock_alone_writes_too(fit: Callable[..., Recorder]) -> None:
     checkpoints = fit([1.0], every_minutes=1e-9, monitor="val/score")
     assert [steps for name, steps in checkpoints.written if name == "last"] == [1, 2, 3, 4, 5]
@@ -165,6 +173,7 @@ def test_a_sanity_check_and_a_validation_alone_are_no_score(tmp_path: Path) -> N
     [
         ({"every_n_steps": 0}, r"checkpoint\.every_n_steps must be at least 1, got 0"),
         ({"every_minutes": 0.0}, r"checkpoint\.every_minutes must be positive, got 0"),
+        ({"every_n_epochs": 0}, r"checkpoint\.every_n_epochs must be at least 1, got 0"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any], message: str) -> None:
