@@ -12,7 +12,15 @@ from typing import Any
 
 from apps.captioning.captioner import IMAGES_AT_ONCE, Caption, Captioner
 from apps.captioning.module import CaptioningModule
-from core.training.command.prediction import STANDARD, progress_bar, told_problems, usable_device, writable
+from core.training.command.prediction import (
+    STANDARD,
+    Precision,
+    progress_bar,
+    rounding,
+    told_problems,
+    usable_device,
+    writable,
+)
 from data.images.listing import list_images
 
 
@@ -30,6 +38,7 @@ def predict(
     num_attention_maps: int = 20,
     images_at_once: int = IMAGES_AT_ONCE,
     device: str = "cpu",
+    precision: Precision | None = None,
     progress: bool = True,
     overwrite: bool = False,
 ) -> None:
@@ -53,6 +62,8 @@ def predict(
         num_attention_maps: images that are drawn at most.
         images_at_once: images in memory together; memory and speed, not results.
         device: where to compute, such as cpu or cuda.
+        precision: bf16-mixed multiplies in bfloat16, which GPUs and newer CPUs do faster; results are rounded, and may depend a
+            little on what is computed together. None: that of the checkpoint.
         progress: show a progress bar on standard error, where that is a terminal.
         overwrite: replace output files where they exist.
     """
@@ -79,6 +90,7 @@ def predict(
     captioner = Captioner(module, config=config, images_at_once=images_at_once)
     number = num_drawn = 0
     with contextlib.ExitStack() as stack:
+        stack.enter_context(rounding(precision, module))
         out = stack.enter_context(writable(output, "--output"))
         count = stack.enter_context(progress_bar(len(paths), unit="image", shown=progress))
         for path, captions in captioner.describe(paths):

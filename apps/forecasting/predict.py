@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from apps.forecasting.module import ForecastingModule, forecast_batches
-from core.training.command.prediction import usable_device
+from core.training.command.prediction import Precision, rounding, usable_device
 from data.forecasting import newest_windows, series_scaling
 from data.panels.panel import Panel
 from data.panels.reading import PanelFileConfig, read_panel
@@ -21,7 +21,14 @@ if TYPE_CHECKING:
 WRITERS = (".csv", ".parquet")
 
 
-def predict(ckpt_path: str, input: str, output: str, overwrite: bool = False, device: str = "cpu") -> None:
+def predict(
+    ckpt_path: str,
+    input: str,
+    output: str,
+    overwrite: bool = False,
+    device: str = "cpu",
+    precision: Precision | None = None,
+) -> None:
     """Forecast the horizon after the end of every series of a file.
 
     The output has the columns unique_id, ds, mean and one a quantile (q0.1 ...), in the order of the input's series.
@@ -32,6 +39,8 @@ def predict(ckpt_path: str, input: str, output: str, overwrite: bool = False, de
         output: file to write, .csv or .parquet.
         overwrite: replace the output file where it exists.
         device: where to compute, such as cpu or cuda.
+        precision: bf16-mixed multiplies in bfloat16, which GPUs and newer CPUs do faster; results are rounded, and may depend a
+            little on what is computed together. None: that of the checkpoint.
     """
     target = Path(output)
     if target.suffix not in WRITERS:
@@ -47,7 +56,8 @@ def predict(ckpt_path: str, input: str, output: str, overwrite: bool = False, de
         print(
             f"{missing} values of the input are missing; the checkpoint has never seen a gap and takes them as average."
         )
-    table = forecast_table(module, panel)
+    with rounding(precision, module):
+        table = forecast_table(module, panel)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.suffix == ".csv":

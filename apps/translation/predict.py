@@ -19,7 +19,7 @@ from apps.translation.predict_files import (
     paired_lines,
 )
 from apps.translation.translator import LINES_AT_ONCE, Translator
-from core.training.command.prediction import STANDARD, progress_bar, usable_device, writable
+from core.training.command.prediction import STANDARD, Precision, progress_bar, rounding, usable_device, writable
 
 
 def predict(
@@ -42,6 +42,7 @@ def predict(
     token_budget: int = 4096,
     lines_at_once: int | None = None,
     device: str = "cpu",
+    precision: Precision | None = None,
     progress: bool = True,
     overwrite: bool = False,
 ) -> None:
@@ -72,6 +73,8 @@ def predict(
         token_budget: padded source pieces a batch; memory and speed, not results.
         lines_at_once: lines that are read before they are translated. None: 4096, or 1 from a terminal.
         device: where to compute, such as cpu or cuda.
+        precision: bf16-mixed multiplies in bfloat16, which GPUs and newer CPUs do faster; results are rounded, and may depend a
+            little on what is computed together. None: that of the checkpoint.
         progress: show a progress bar on standard error, where that is a terminal.
         overwrite: replace output files where they exist.
     """
@@ -129,6 +132,7 @@ def predict(
         if target is not None:
             targets, _ = input_lines(target, stack)
             found_of = translator.score(paired_lines(lines, targets, names=(input, target)))
+        stack.enter_context(rounding(precision, module))
         out = stack.enter_context(writable(output, "--output"))
         pairs = None if alignments is None else stack.enter_context(writable(alignments, "--alignments"))
         count = stack.enter_context(progress_bar(total, unit="line", shown=progress and not is_typed))

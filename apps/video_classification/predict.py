@@ -16,7 +16,15 @@ from apps.video_classification.metrics import written
 from apps.video_classification.module import VideoClassificationModule
 from apps.video_classification.network import not_causal
 from apps.video_classification.streaming import classify_stream, stride_of
-from core.training.command.prediction import STANDARD, progress_bar, told_problems, usable_device, writable
+from core.training.command.prediction import (
+    STANDARD,
+    Precision,
+    progress_bar,
+    rounding,
+    told_problems,
+    usable_device,
+    writable,
+)
 from data.video_io import list_videos
 from data.videos.growing import coming_frames
 
@@ -33,6 +41,7 @@ def predict(
     stream_stride: int | None = None,
     stream_wait: float = 0.0,
     device: str = "cpu",
+    precision: Precision | None = None,
     progress: bool = True,
     overwrite: bool = False,
 ) -> None:
@@ -54,6 +63,8 @@ def predict(
         stream_stride: with stream, look at one frame of so many. None: as in training, where that was every one of so many.
         stream_wait: with stream of a folder, seconds to wait for the next picture, after which the clip has ended.
         device: where to compute, such as cpu or cuda.
+        precision: bf16-mixed multiplies in bfloat16, which GPUs and newer CPUs do faster; results are rounded, and may depend a
+            little on what is computed together. None: that of the checkpoint.
         progress: show a progress bar on standard error, where that is a terminal.
         overwrite: replace output files where they exist.
     """
@@ -64,7 +75,10 @@ def predict(
     if stream:
         _check_stream(stream_stride, stream_wait, over_time=over_time, pictures=pictures)
         module = VideoClassificationModule.from_checkpoint(ckpt_path).to(usable_device(device))
-        _predict_stream(Classifier(module), input, output, stride=stream_stride, wait=stream_wait, num_best=num_best)
+        with rounding(precision, module):
+            _predict_stream(
+                Classifier(module), input, output, stride=stream_stride, wait=stream_wait, num_best=num_best
+            )
         return
     if stream_stride is not None or stream_wait:
         raise ValueError("--stream_stride and --stream_wait do nothing without --stream true.")
@@ -73,6 +87,7 @@ def predict(
     classifier = Classifier(module, over_time=over_time or pictures is not None)
     number = num_drawn = 0
     with contextlib.ExitStack() as stack:
+        stack.enter_context(rounding(precision, module))
         out = stack.enter_context(writable(output, "--output"))
         count = stack.enter_context(progress_bar(len(paths), unit="video", shown=progress))
         for path, found in classifier.classify(paths):

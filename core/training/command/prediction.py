@@ -8,12 +8,16 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal
 
+import pytorch_lightning as pl
 import torch
 
 STANDARD = "-"
 """Standard input or output in the place of a file."""
+
+Precision = Literal["bf16-mixed"]
+"""How predictions may be rounded, by the name that `trainer.precision` has for it."""
 
 # More names than these are counted, not listed.
 _MOST_LISTED = 20
@@ -70,6 +74,14 @@ def told_problems(problems: Sequence[object]) -> str:
         return ""
     listed = f" The first {_MOST_LISTED} are listed above." if len(problems) > _MOST_LISTED else ""
     return f" {len(problems)} could not be read and are skipped.{listed}"
+
+
+def rounding(precision: Precision | None, module: pl.LightningModule) -> contextlib.AbstractContextManager[object]:
+    """What a module predicts under: bfloat16 products of float32 weights as in training, or as the checkpoint has them."""
+    if precision is None:
+        return contextlib.nullcontext()
+    module.float()  # float64 is left alone by autocast
+    return torch.autocast(module.device.type, dtype=torch.bfloat16)
 
 
 def usable_device(name: str) -> torch.device:

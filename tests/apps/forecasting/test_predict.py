@@ -233,6 +233,17 @@ def test_a_file_is_forecast_from_the_checkpoint_alone(
     assert f"Wrote 6 rows (2 series x 3 steps) to {output}." in capsys.readouterr().out
 
 
+def test_bfloat16_rounds_a_forecast(checkpoint: Path, csv: Path, tmp_path: Path) -> None:
+    for name, precision in (("exact", None), ("rounded", "bf16-mixed")):
+        predict(str(checkpoint), str(csv), str(tmp_path / f"{name}.csv"), precision=precision)  # type: ignore[arg-type]
+    exact, rounded = (
+        pd.read_csv(tmp_path / f"{name}.csv").set_index(["unique_id", "ds"]) for name in ("exact", "rounded")
+    )
+    assert rounded.index.equals(exact.index)
+    difference = (rounded - exact).abs().to_numpy().max() / exact.abs().to_numpy().max()
+    assert 0 < difference < 0.05
+
+
 def test_csv_and_parquet_say_the_same(checkpoint: Path, csv: Path, tmp_path: Path) -> None:
     for ending in ("csv", "parquet"):
         predict(str(checkpoint), str(csv), str(tmp_path / f"out.{ending}"))

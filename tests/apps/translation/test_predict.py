@@ -161,6 +161,22 @@ def test_given_translations_are_scored_aligned_and_drawn(
     assert [line.split(" ||| ")[0] for line in lines] == [str(number) for number in range(len(LINES))]
 
 
+def test_bfloat16_rounds_scores(checkpoint: Path, source: Path, tmp_path: Path) -> None:
+    """Of given translations, so that the same are scored; a search runs to its end, with pictures and alignments."""
+    (tmp_path / "given.txt").write_text("".join(f"{line}\n" for line in LINES), encoding="utf-8")
+    scores = []
+    for precision in (None, "bf16-mixed"):
+        output = str(tmp_path / f"{precision}.jsonl")
+        predict(str(checkpoint), str(source), output, target=str(tmp_path / "given.txt"), precision=precision)  # type: ignore[arg-type]
+        rows = [json.loads(line) for line in Path(output).read_text(encoding="utf-8").splitlines()]
+        scores.append([one["score"] for row in rows for one in row["hypotheses"]])
+    assert scores[0] != scores[1]
+    assert scores[1] == pytest.approx(scores[0], rel=0.05)
+    drawn: dict[str, Any] = {"alignments": str(tmp_path / "pairs"), "heat_maps": str(tmp_path / "maps")}
+    predict(str(checkpoint), str(source), str(tmp_path / "found.txt"), precision="bf16-mixed", **drawn)
+    assert len((tmp_path / "found.txt").read_text(encoding="utf-8").splitlines()) == len(LINES)
+
+
 def test_heat_maps_of_what_was_found(
     checkpoint: Path, source: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

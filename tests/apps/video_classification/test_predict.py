@@ -52,6 +52,22 @@ def test_it_says_what_the_test_says(trained: tuple[Path, Path, dict[str, Any]], 
         assert found[name]["over_time"][-1]["probability"] == pytest.approx(found[name]["probability"], rel=1e-4)
 
 
+def test_bfloat16_rounds_probabilities(trained: tuple[Path, Path, dict[str, Any]], tmp_path: Path) -> None:
+    """Of whole videos with what is said and drawn over time, and of one that comes frame by frame."""
+    folder, checkpoint, expected = trained
+    arguments: dict[str, Any] = {"precision": "bf16-mixed", "progress": False}
+    pictures = {"over_time": True, "pictures": str(tmp_path / "pictures"), "num_pictures": 1}
+    predict(str(checkpoint), str(folder / "corpus" / "videos"), str(tmp_path / "out.jsonl"), **arguments, **pictures)
+    found = {Path(one["video"]).stem: one for one in lines_of(tmp_path / "out.jsonl")}
+    top = {name: {one["class"]: one["probability"] for one in found[name]["top"]} for name in expected}
+    assert [top[name]["darker"] for name in expected] == pytest.approx([one[0] for one in expected.values()], abs=0.05)
+    assert [top[name]["darker"] for name in expected] != pytest.approx([one[0] for one in expected.values()], rel=1e-4)
+    video = next((folder / "corpus" / "videos").glob("*/*.mp4"))
+    predict(str(checkpoint), str(video), str(tmp_path / "stream.jsonl"), stream=True, **arguments)
+    last = lines_of(tmp_path / "stream.jsonl")[-1]
+    assert last["probability"] == pytest.approx(found[video.stem]["probability"], abs=0.05)
+
+
 def test_what_cannot_be_read_is_skipped_counted_and_listed(
     trained: tuple[Path, Path, dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
