@@ -28,7 +28,7 @@ UNITS = {"forecasting": "windows", "translation": "tokens", "captioning": "image
 STEPS = 20
 LARGER = {
     "forecasting": ("--data.batch_size", "512", "--model.network.recurrent.hidden_size", "256"),
-    "translation": ("--data.batch_size", "256"),
+    "translation": ("--data.batch_size", "512"),
     "captioning": ("--data.batch_size", "100"),
     "video_classification": ("--data.batch_size", "100"),
 }
