@@ -30,6 +30,9 @@ def cost_of(name: str, run_dir: Path, *, num_writes: int) -> Result:
     """The row of a finished run."""
     path = run_dir / "checkpoints" / "last.ckpt"
     checkpoint = read_checkpoint(path)
+    for needed in ("config.yaml", "metrics.json"):
+        if not (run_dir / needed).is_file():
+            raise ValueError(f"{run_dir} has no {needed}: give the folder of a finished run.")
     config = from_plain(CheckpointConfig, yaml.safe_load((run_dir / "config.yaml").read_text())["checkpoint"])
     if config.every_n_steps is not None or config.every_minutes is None:
         raise ValueError(f"{run_dir} wrote checkpoints by steps: give a run that writes them by the clock.")

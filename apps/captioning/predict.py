@@ -14,7 +14,6 @@ from apps.captioning.captioner import IMAGES_AT_ONCE, Caption, Captioner
 from apps.captioning.module import CaptioningModule
 from core.training.command.prediction import (
     STANDARD,
-    Precision,
     progress_bar,
     rounding,
     told_problems,
@@ -38,7 +37,7 @@ def predict(
     num_attention_maps: int = 20,
     images_at_once: int = IMAGES_AT_ONCE,
     device: str = "cpu",
-    precision: Precision | None = None,
+    precision: str | None = None,
     progress: bool = True,
     overwrite: bool = False,
 ) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from apps.forecasting.module import ForecastingModule, forecast_batches
-from core.training.command.prediction import Precision, rounding, usable_device
+from core.training.command.prediction import rounding, usable_device
 from data.forecasting import newest_windows, series_scaling
 from data.panels.panel import Panel
 from data.panels.reading import PanelFileConfig, read_panel
@@ -27,7 +27,7 @@ def predict(
     output: str,
     overwrite: bool = False,
     device: str = "cpu",
-    precision: Precision | None = None,
+    precision: str | None = None,
 ) -> None:
     """Forecast the horizon after the end of every series of a file.
 

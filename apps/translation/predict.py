@@ -19,7 +19,7 @@ from apps.translation.predict_files import (
     paired_lines,
 )
 from apps.translation.translator import LINES_AT_ONCE, Translator
-from core.training.command.prediction import STANDARD, Precision, progress_bar, rounding, usable_device, writable
+from core.training.command.prediction import STANDARD, progress_bar, rounding, usable_device, writable
 
 
 def predict(
@@ -42,7 +42,7 @@ def predict(
     token_budget: int = 4096,
     lines_at_once: int | None = None,
     device: str = "cpu",
-    precision: Precision | None = None,
+    precision: str | None = None,
     progress: bool = True,
     overwrite: bool = False,
 ) -> None:

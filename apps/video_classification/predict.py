@@ -18,7 +18,6 @@ from apps.video_classification.network import not_causal
 from apps.video_classification.streaming import classify_stream, stride_of
 from core.training.command.prediction import (
     STANDARD,
-    Precision,
     progress_bar,
     rounding,
     told_problems,
@@ -41,7 +40,7 @@ def predict(
     stream_stride: int | None = None,
     stream_wait: float = 0.0,
     device: str = "cpu",
-    precision: Precision | None = None,
+    precision: str | None = None,
     progress: bool = True,
     overwrite: bool = False,
 ) -> None:

@@ -43,6 +43,14 @@ def test_the_share_follows_from_how_often_the_run_wrote(
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["last.ckpt"]
 
 
+@pytest.mark.parametrize("missing", ["config.yaml", "metrics.json"])
+def test_a_run_that_is_not_finished_is_refused(missing: str, tmp_path: Path) -> None:
+    folder = finished_run(tmp_path / "run")
+    (folder / missing).unlink()
+    with pytest.raises(ValueError, match=rf"has no {missing}: give the folder of a finished run"):
+        soak_cost.cost_of("a", folder, num_writes=3)
+
+
 def test_a_run_that_writes_by_steps_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="give a run that writes them by the clock"):
         soak_cost.cost_of("a", finished_run(tmp_path / "run", every_n_steps=5), num_writes=3)

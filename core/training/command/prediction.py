@@ -8,16 +8,13 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO
 
 import pytorch_lightning as pl
 import torch
 
 STANDARD = "-"
 """Standard input or output in the place of a file."""
-
-Precision = Literal["bf16-mixed"]
-"""How predictions may be rounded, by the name that `trainer.precision` has for it."""
 
 # More names than these are counted, not listed.
 _MOST_LISTED = 20
@@ -76,10 +73,20 @@ def told_problems(problems: Sequence[object]) -> str:
     return f" {len(problems)} could not be read and are skipped.{listed}"
 
 
-def rounding(precision: Precision | None, module: pl.LightningModule) -> contextlib.AbstractContextManager[object]:
-    """What a module predicts under: bfloat16 products of float32 weights as in training, or as the checkpoint has them."""
+def rounding(precision: str | None, module: pl.LightningModule) -> contextlib.AbstractContextManager[object]:
+    """What a module predicts under: bfloat16 products of float32 weights as in training, or as the checkpoint has them.
+
+    Args:
+        precision: bf16-mixed, as `trainer.precision` calls it; None for that of the checkpoint.
+        module: what predicts.
+
+    Raises:
+        ValueError: for another precision.
+    """
     if precision is None:
         return contextlib.nullcontext()
+    if precision != "bf16-mixed":
+        raise ValueError(f"--precision must be bf16-mixed, or left out for that of the checkpoint, got {precision}.")
     module.float()  # float64 is left alone by autocast
     return torch.autocast(module.device.type, dtype=torch.bfloat16)
 

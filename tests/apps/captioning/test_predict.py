@@ -71,7 +71,7 @@ def test_bfloat16_rounds_what_is_said_of_a_caption(checkpoint: Path, images: Pat
     for precision in (None, "bf16-mixed"):
         output = tmp_path / f"{precision}.jsonl"
         maps = tmp_path / f"maps_{precision}"
-        predict(str(checkpoint), str(images), str(output), precision=precision, attention_maps=str(maps), beam_size=1)  # type: ignore[arg-type]
+        predict(str(checkpoint), str(images), str(output), precision=precision, attention_maps=str(maps), beam_size=1)
         assert len(list(maps.iterdir())) == 2
         found.append([one["log_probability"] for one in lines_of(output)])
     assert found[0] != found[1]

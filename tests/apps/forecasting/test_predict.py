@@ -235,7 +235,7 @@ def test_a_file_is_forecast_from_the_checkpoint_alone(
 
 def test_bfloat16_rounds_a_forecast(checkpoint: Path, csv: Path, tmp_path: Path) -> None:
     for name, precision in (("exact", None), ("rounded", "bf16-mixed")):
-        predict(str(checkpoint), str(csv), str(tmp_path / f"{name}.csv"), precision=precision)  # type: ignore[arg-type]
+        predict(str(checkpoint), str(csv), str(tmp_path / f"{name}.csv"), precision=precision)
     exact, rounded = (
         pd.read_csv(tmp_path / f"{name}.csv").set_index(["unique_id", "ds"]) for name in ("exact", "rounded")
     )

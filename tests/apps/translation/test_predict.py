@@ -167,7 +167,7 @@ def test_bfloat16_rounds_scores(checkpoint: Path, source: Path, tmp_path: Path) 
     scores = []
     for precision in (None, "bf16-mixed"):
         output = str(tmp_path / f"{precision}.jsonl")
-        predict(str(checkpoint), str(source), output, target=str(tmp_path / "given.txt"), precision=precision)  # type: ignore[arg-type]
+        predict(str(checkpoint), str(source), output, target=str(tmp_path / "given.txt"), precision=precision)
         rows = [json.loads(line) for line in Path(output).read_text(encoding="utf-8").splitlines()]
         scores.append([one["score"] for row in rows for one in row["hypotheses"]])
     assert scores[0] != scores[1]

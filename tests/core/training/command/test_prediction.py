@@ -6,8 +6,10 @@ import io
 import sys
 
 import pytest
+import pytorch_lightning as pl
+import torch
 
-from core.training.command.prediction import progress_bar, told_problems
+from core.training.command.prediction import progress_bar, rounding, told_problems
 
 
 class Screen(io.StringIO):
@@ -60,3 +62,15 @@ def test_problems_are_named_and_counted(
 ) -> None:
     assert told_problems([f"file {place} is broken" for place in range(number)]) == said
     assert capsys.readouterr().err.splitlines() == [f"file {place} is broken" for place in range(listed)]
+
+
+def test_predictions_are_rounded_where_it_is_asked_for() -> None:
+    """Autocast leaves float64 alone, so that such weights become float32."""
+    module = pl.LightningModule()
+    module.layer = torch.nn.Linear(3, 2).double()
+    with rounding(None, module):
+        assert module.layer(torch.zeros(1, 3, dtype=torch.float64)).dtype == torch.float64
+    with rounding("bf16-mixed", module):
+        assert module.layer(torch.zeros(1, 3)).dtype == torch.bfloat16
+    with pytest.raises(ValueError, match=r"--precision must be bf16-mixed, or left out .*, got fp16\."):
+        rounding("fp16", module)
