@@ -207,7 +207,10 @@ def cache(sizes: Sizes, folder: Path) -> Case:
 def stream(network: NetworkConfig, *, pixels: int, clip: Path, num_frames: int) -> Case:
     """The first frames of a clip, one after the other; the encoder alone gets each of them already transformed."""
     torch.manual_seed(0)
-    classifier = Classifier(_module(network, pixels=pixels), over_time=True)
+    module = _module(network, pixels=pixels)
+    assert module.network is not None
+    encoder = module.network.encoder
+    classifier = Classifier(module, over_time=True)
     coming = [ComingFrame(number, str(number), time, frame) for number, time, frame in iterate_frames(clip)]
     frames = coming[:num_frames]
     images = [classifier.transform(frame.pixels, seed=None).unsqueeze(0) for frame in frames]
@@ -217,7 +220,7 @@ def stream(network: NetworkConfig, *, pixels: int, clip: Path, num_frames: int) 
 
     def rival() -> list[Tensor]:
         with torch.no_grad():
-            return [classifier.network.encoder(image) for image in images]
+            return [encoder(image) for image in images]
 
     def compare() -> list[str]:
         with torch.no_grad():

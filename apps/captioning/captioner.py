@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from apps.captioning.ensemble import CaptioningEnsemble
 from apps.captioning.module import CaptioningModule
 from core.nn.search import BeamConfig, Hypotheses
 from data.images.reading import ImageProblem, read_image
@@ -44,12 +45,21 @@ class Captioner:
         module: trained, on the device to compute on.
         config: the search.
         images_at_once: memory and speed, not results.
+        ensemble: what describes in the place of the module's network.
     """
 
-    def __init__(self, module: CaptioningModule, *, config: BeamConfig, images_at_once: int = IMAGES_AT_ONCE) -> None:
+    def __init__(
+        self,
+        module: CaptioningModule,
+        *,
+        config: BeamConfig,
+        images_at_once: int = IMAGES_AT_ONCE,
+        ensemble: CaptioningEnsemble | None = None,
+    ) -> None:
         assert module.network is not None
         self.module = module.eval()
-        self.network = module.network
+        self.network = ensemble or module.network
+        self._encoder = module.network.encoder
         self.config = config
         self.images_at_once = images_at_once
         self.transform = ImageTransform(**module.preprocessing["transform"])
@@ -85,7 +95,7 @@ class Captioner:
 
     def read(self, hypotheses: Hypotheses, *, size: tuple[int, int]) -> list[list[Caption]]:
         """Hypotheses as captions; `size` of the images in pixels, height and width."""
-        text, grid = self.module.text, self.network.encoder.grid_shape(*size)
+        text, grid = self.module.text, self._encoder.grid_shape(*size)
         attention = None if hypotheses.attention is None else hypotheses.attention.float().cpu().numpy()
         lists = hypotheses.token_lists()
         numbers = (hypotheses.scores, hypotheses.log_probabilities, hypotheses.lengths)

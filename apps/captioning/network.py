@@ -275,7 +275,7 @@ class RecurrentCaptioningNetwork(CaptioningNetwork):
         summary = regions.mean(1)
         if self.summary == "mean_max":
             summary = torch.cat([summary, regions.amax(1)], dim=-1)
-        return self.decoder.start(Source(regions, _num_regions(regions), summary))
+        return self.decoder.start(Source(regions, num_regions(regions), summary))
 
     def forward(
         self, features: Float[Tensor, "batch regions features"], captions: Int[Tensor, "rows time"]
@@ -349,7 +349,7 @@ class RecurrentCaptioningNetwork(CaptioningNetwork):
             state=state,
             config=config,
             special=SPECIAL,
-            source_lengths=_num_regions(features),
+            source_lengths=num_regions(features),
             keys=keys,
         )
 
@@ -365,11 +365,12 @@ class RecurrentCaptioningNetwork(CaptioningNetwork):
             given=given,
             config=config,
             special=SPECIAL,
-            source_lengths=_num_regions(features),
+            source_lengths=num_regions(features),
         )
 
 
-def _num_regions(features: Tensor) -> Tensor:
+def num_regions(features: Float[Tensor, "batch regions features"]) -> Int[Tensor, "batch"]:
+    """Regions of each image: the length of what a search reads."""
     return torch.full((len(features),), features.shape[1], dtype=torch.int64, device=features.device)
 
 

@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from apps.captioning.captioner import IMAGES_AT_ONCE, Caption, Captioner
+from apps.captioning.ensemble import CaptioningEnsemble
 from apps.captioning.module import CaptioningModule
+from apps.captioning.network import CaptioningNetwork
+from core.training.command.members import as_paths, load_members
 from core.training.command.prediction import (
     STANDARD,
     progress_bar,
@@ -21,6 +24,7 @@ from core.training.command.prediction import (
     writable,
 )
 from data.images.listing import list_images
+from data.images.transforms import ImageTransform
 
 
 def predict(
@@ -36,6 +40,7 @@ def predict(
     attention_maps: str | None = None,
     num_attention_maps: int = 20,
     images_at_once: int = IMAGES_AT_ONCE,
+    ensemble: list[str] | str | None = None,
     device: str = "cpu",
     precision: str | None = None,
     progress: bool = True,
@@ -60,6 +65,8 @@ def predict(
         attention_maps: folder for pictures of where attention looked, word by word, one for each hypothesis of an image.
         num_attention_maps: images that are drawn at most.
         images_at_once: images in memory together; memory and speed, not results.
+        ensemble: a further checkpoint with the same vocabulary, or several as [b.ckpt, c.ckpt]: the probability of each next
+            word is the mean over all of them.
         device: where to compute, such as cpu or cuda.
         precision: bf16-mixed multiplies in bfloat16, which GPUs and newer CPUs do faster; results are rounded, and may depend a
             little on what is computed together. None: that of the checkpoint.
@@ -75,7 +82,18 @@ def predict(
             raise ValueError(f"--{name} must be at least 1, got {value}.")
     _check_outputs(output, attention_maps, overwrite=overwrite)
     paths = list_images(input)
-    module = CaptioningModule.from_checkpoint(ckpt_path).to(usable_device(device))
+    others = as_paths(ensemble)
+    modules = load_members(
+        CaptioningModule,
+        [ckpt_path, *others],
+        device=usable_device(device),
+        alike=lambda made: {
+            "their vocabulary": made["text"]["fingerprint"],
+            "the size of images": ImageTransform(**made["transform"]).fingerprint,
+        },
+    )
+    module = modules[0]
+    joined = CaptioningEnsemble.of(modules, names=[ckpt_path, *others]) if others else None
     limits = {
         "beam_size": beam_size,
         "length_penalty": length_penalty,
@@ -83,13 +101,18 @@ def predict(
         "patience": patience,
         "num_best": num_best if num_best > 1 else None,
     }
-    _check_options(module, limits, attention_maps=attention_maps, ckpt_path=ckpt_path)
+    _check_options(
+        joined or module.network,
+        limits,
+        attention_maps=attention_maps,
+        whose="a member of the ensemble" if others else f"the network in {ckpt_path}",
+    )
     changes = {**limits, "max_length": max_length}
     config = replace(module.search, **{name: value for name, value in changes.items() if value is not None})  # type: ignore[arg-type]
-    captioner = Captioner(module, config=config, images_at_once=images_at_once)
+    captioner = Captioner(module, config=config, images_at_once=images_at_once, ensemble=joined)
     number = num_drawn = 0
     with contextlib.ExitStack() as stack:
-        stack.enter_context(rounding(precision, module))
+        stack.enter_context(rounding(precision, *modules))
         out = stack.enter_context(writable(output, "--output"))
         count = stack.enter_context(progress_bar(len(paths), unit="image", shown=progress))
         for path, captions in captioner.describe(paths):
@@ -149,14 +172,16 @@ def _check_outputs(output: str, attention_maps: str | None, *, overwrite: bool) 
 
 
 def _check_options(
-    module: CaptioningModule, limits: Mapping[str, Any], *, attention_maps: str | None, ckpt_path: str
+    network: CaptioningNetwork | CaptioningEnsemble | None,
+    limits: Mapping[str, Any],
+    *,
+    attention_maps: str | None,
+    whose: str,
 ) -> None:
     """Refuse what would do nothing."""
-    assert module.network is not None
-    if attention_maps is not None and not module.network.has_attention:
-        raise ValueError(f"--attention_maps needs attention, and the network in {ckpt_path} has none. Leave it out.")
-    if not module.network.has_search:
+    assert network is not None
+    if attention_maps is not None and not network.has_attention:
+        raise ValueError(f"--attention_maps needs attention, and {whose} has none. Leave it out.")
+    if not network.has_search:
         for name in [name for name, value in limits.items() if value is not None]:
-            raise ValueError(
-                f"--{name} does nothing for the network in {ckpt_path}: each of its words stands for itself. Leave it out."
-            )
+            raise ValueError(f"--{name} does nothing for {whose}: each of its words stands for itself. Leave it out.")

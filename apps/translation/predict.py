@@ -9,7 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from apps.translation.ensemble import TranslationEnsemble
 from apps.translation.module import TranslationModule
+from apps.translation.network import TranslationNetwork
 from apps.translation.predict_files import (
     HeatMaps,
     as_json,
@@ -19,6 +21,7 @@ from apps.translation.predict_files import (
     paired_lines,
 )
 from apps.translation.translator import LINES_AT_ONCE, Translator
+from core.training.command.members import as_paths, load_members
 from core.training.command.prediction import STANDARD, progress_bar, rounding, usable_device, writable
 
 
@@ -41,6 +44,7 @@ def predict(
     max_source_length: int = 1000,
     token_budget: int = 4096,
     lines_at_once: int | None = None,
+    ensemble: list[str] | str | None = None,
     device: str = "cpu",
     precision: str | None = None,
     progress: bool = True,
@@ -72,6 +76,8 @@ def predict(
         max_source_length: pieces of a sentence that are read; the rest is cut off, and the lines are named.
         token_budget: padded source pieces a batch; memory and speed, not results.
         lines_at_once: lines that are read before they are translated. None: 4096, or 1 from a terminal.
+        ensemble: a further checkpoint with the same vocabulary, or several as [b.ckpt, c.ckpt]: the probability of each next
+            piece is the mean over all of them.
         device: where to compute, such as cpu or cuda.
         precision: bf16-mixed multiplies in bfloat16, which GPUs and newer CPUs do faster; results are rounded, and may depend a
             little on what is computed together. None: that of the checkpoint.
@@ -94,12 +100,23 @@ def predict(
         {"output": output, "alignments": alignments, "heat_maps": heat_maps},
         overwrite=overwrite,
     )
-    module = TranslationModule.from_checkpoint(ckpt_path).to(usable_device(device))
+    others = as_paths(ensemble)
+    modules = load_members(
+        TranslationModule,
+        [ckpt_path, *others],
+        device=usable_device(device),
+        alike=lambda made: {
+            f"the vocabulary of the {side}": None if text is None else text["fingerprint"]
+            for side, text in (("source", made["source_text"]), ("target", made["target_text"]))
+        },
+    )
+    module = modules[0]
+    joined = TranslationEnsemble.of(modules, names=[ckpt_path, *others]) if others else None
     penalties = {"length_penalty": length_penalty, "coverage_penalty": coverage_penalty}
     limits = {"beam_size": beam_size, "no_repeat_ngram": no_repeat_ngram, "patience": patience}
     options = {**limits, "num_best": num_best if num_best > 1 else None}
     _check_options(
-        module,
+        joined or module.network,
         needs_attention={
             "alignments": alignments,
             "heat_maps": heat_maps,
@@ -108,7 +125,7 @@ def predict(
         },
         needs_search={**options, "length_penalty": length_penalty},
         searches={**options, "max_length": max_length, "replace_unknown": replace_unknown or None},
-        ckpt_path=ckpt_path,
+        whose="a member of the ensemble" if others else f"the network in {ckpt_path}",
         target=target,
     )
     changes = {**penalties, **limits, "max_length": max_length, "num_best": num_best}
@@ -122,6 +139,7 @@ def predict(
         max_source_length=max_source_length,
         token_budget=token_budget,
         lines_at_once=lines_at_once,
+        ensemble=joined,
     )
     maps = None
     if heat_maps is not None:
@@ -132,7 +150,7 @@ def predict(
         if target is not None:
             targets, _ = input_lines(target, stack)
             found_of = translator.score(paired_lines(lines, targets, names=(input, target)))
-        stack.enter_context(rounding(precision, module))
+        stack.enter_context(rounding(precision, *modules))
         out = stack.enter_context(writable(output, "--output"))
         pairs = None if alignments is None else stack.enter_context(writable(alignments, "--alignments"))
         count = stack.enter_context(progress_bar(total, unit="line", shown=progress and not is_typed))
@@ -180,24 +198,22 @@ def _check_files(inputs: Mapping[str, str | None], outputs: Mapping[str, str | N
 
 
 def _check_options(
-    module: TranslationModule,
+    network: TranslationNetwork | TranslationEnsemble | None,
     *,
     needs_attention: Mapping[str, Any],
     needs_search: Mapping[str, Any],
     searches: Mapping[str, Any],
-    ckpt_path: str,
+    whose: str,
     target: str | None,
 ) -> None:
     """Refuse what would do nothing."""
-    assert module.network is not None
-    if not module.network.has_attention:
+    assert network is not None
+    if not network.has_attention:
         for name in [name for name, value in needs_attention.items() if value]:
-            raise ValueError(f"--{name} needs attention, and the network in {ckpt_path} has none. Leave it out.")
-    if not module.network.has_search:
+            raise ValueError(f"--{name} needs attention, and {whose} has none. Leave it out.")
+    if not network.has_search:
         for name in [name for name, value in needs_search.items() if value is not None]:
-            raise ValueError(
-                f"--{name} does nothing for the network in {ckpt_path}: each of its words stands for itself. Leave it out."
-            )
+            raise ValueError(f"--{name} does nothing for {whose}: each of its words stands for itself. Leave it out.")
     if target is not None:
         for name in [name for name, value in searches.items() if value is not None]:
             raise ValueError(f"--{name} does nothing with --target: nothing is searched. Leave it out.")

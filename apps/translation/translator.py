@@ -8,6 +8,7 @@ from itertools import islice
 import numpy as np
 import torch
 
+from apps.translation.ensemble import TranslationEnsemble
 from apps.translation.generation import Translation, as_sources, read_hypotheses
 from apps.translation.module import TranslationModule
 from core.nn.search import BeamConfig
@@ -30,6 +31,7 @@ class Translator:
         max_source_length: pieces of a sentence that are read.
         token_budget: padded source pieces a batch.
         lines_at_once: lines that are read before they are translated.
+        ensemble: what translates in the place of the module's network.
     """
 
     def __init__(
@@ -42,8 +44,10 @@ class Translator:
         max_source_length: int = 1000,
         token_budget: int = 4096,
         lines_at_once: int = LINES_AT_ONCE,
+        ensemble: TranslationEnsemble | None = None,
     ) -> None:
         self.module = module
+        self.ensemble = ensemble
         self.config = config
         self.replace_unknown = replace_unknown
         self.align = align
@@ -74,7 +78,8 @@ class Translator:
     @torch.no_grad()
     def _found(self, lines: list[str], *, start: int, given: list[str] | None = None) -> list[list[Translation]]:
         source_text, target_text = self.module.texts
-        assert self.module.network is not None
+        network = self.ensemble or self.module.network
+        assert network is not None
         found: list[list[Translation]] = [[] for _ in lines]
         encoded = source_text.encode_flat(lines)
         rows = np.flatnonzero(encoded.lengths)
@@ -86,7 +91,6 @@ class Translator:
             len(rows), token_budget=self.token_budget, lengths=sentences.lengths + 1, shuffle=False, seed=0
         )
         device = next(self.module.parameters()).device
-        network = self.module.network
         targets = None if given is None else target_text.encode(given)
         for batch in plan.batches(0):
             some = sentences.take(batch)

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from apps.video_classification.ensemble import ClassificationEnsemble
 from apps.video_classification.module import VideoClassificationModule
 from data.images.transforms import ImageTransform
 from data.video_io import VideoProblem, probe, read_frames
@@ -37,15 +38,22 @@ class Classifier:
     Args:
         module: trained, on the device to compute on.
         over_time: whether to tell for every frame, too.
+        ensemble: what classifies in the place of the module's network.
 
     Raises:
         ValueError: over_time of a network that has to have seen the end.
     """
 
-    def __init__(self, module: VideoClassificationModule, *, over_time: bool = False) -> None:
+    def __init__(
+        self,
+        module: VideoClassificationModule,
+        *,
+        over_time: bool = False,
+        ensemble: ClassificationEnsemble | None = None,
+    ) -> None:
         assert module.network is not None
         self.module = module.eval()
-        self.network = module.network
+        self.network = ensemble or module.network
         self.class_names: list[str] = list(module.preprocessing["class_names"])
         self.transform = ImageTransform(**module.preprocessing["transform"])
         self.sampling: SamplingConfig = sampling_from_plain(module.preprocessing["sampling"])

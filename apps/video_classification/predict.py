@@ -12,10 +12,12 @@ import numpy as np
 from jaxtyping import Float
 
 from apps.video_classification.classifier import Classifier, Found
+from apps.video_classification.ensemble import ClassificationEnsemble
 from apps.video_classification.metrics import written
 from apps.video_classification.module import VideoClassificationModule
 from apps.video_classification.network import not_causal
 from apps.video_classification.streaming import classify_stream, stride_of
+from core.training.command.members import as_paths, load_members
 from core.training.command.prediction import (
     STANDARD,
     progress_bar,
@@ -24,6 +26,7 @@ from core.training.command.prediction import (
     usable_device,
     writable,
 )
+from data.images.transforms import ImageTransform
 from data.video_io import list_videos
 from data.videos.growing import coming_frames
 
@@ -39,6 +42,7 @@ def predict(
     stream: bool = False,
     stream_stride: int | None = None,
     stream_wait: float = 0.0,
+    ensemble: list[str] | str | None = None,
     device: str = "cpu",
     precision: str | None = None,
     progress: bool = True,
@@ -61,6 +65,7 @@ def predict(
             line has the frame, the likeliest class up to it, its probability and the latency in milliseconds.
         stream_stride: with stream, look at one frame of so many. None: as in training, where that was every one of so many.
         stream_wait: with stream of a folder, seconds to wait for the next picture, after which the clip has ended.
+        ensemble: a further checkpoint for the same classes, or several as [b.ckpt, c.ckpt]: the mean of all probabilities.
         device: where to compute, such as cpu or cuda.
         precision: bf16-mixed multiplies in bfloat16, which GPUs and newer CPUs do faster; results are rounded, and may depend a
             little on what is computed together. None: that of the checkpoint.
@@ -71,22 +76,26 @@ def predict(
         if value < 1:
             raise ValueError(f"--{name} must be at least 1, got {value}.")
     _check_outputs(output, pictures, overwrite=overwrite)
+    others = as_paths(ensemble)
     if stream:
         _check_stream(stream_stride, stream_wait, over_time=over_time, pictures=pictures)
-        module = VideoClassificationModule.from_checkpoint(ckpt_path).to(usable_device(device))
-        with rounding(precision, module):
-            _predict_stream(
-                Classifier(module), input, output, stride=stream_stride, wait=stream_wait, num_best=num_best
-            )
+        modules = _load([ckpt_path, *others], device=device)
+        classifier = Classifier(modules[0], ensemble=ClassificationEnsemble(modules) if others else None)
+        with rounding(precision, *modules):
+            _predict_stream(classifier, input, output, stride=stream_stride, wait=stream_wait, num_best=num_best)
         return
     if stream_stride is not None or stream_wait:
         raise ValueError("--stream_stride and --stream_wait do nothing without --stream true.")
     paths, num_others = _listed(input)
-    module = VideoClassificationModule.from_checkpoint(ckpt_path).to(usable_device(device))
-    classifier = Classifier(module, over_time=over_time or pictures is not None)
+    modules = _load([ckpt_path, *others], device=device)
+    classifier = Classifier(
+        modules[0],
+        over_time=over_time or pictures is not None,
+        ensemble=ClassificationEnsemble(modules) if others else None,
+    )
     number = num_drawn = 0
     with contextlib.ExitStack() as stack:
-        stack.enter_context(rounding(precision, module))
+        stack.enter_context(rounding(precision, *modules))
         out = stack.enter_context(writable(output, "--output"))
         count = stack.enter_context(progress_bar(len(paths), unit="video", shown=progress))
         for path, found in classifier.classify(paths):
@@ -107,6 +116,19 @@ def predict(
     print(f"Classified {number} of {len(paths)} videos{where}.{said}", file=sys.stderr)
     if not number:
         raise ValueError(f"--input {input}: none of its {len(paths)} videos can be read.")
+
+
+def _load(paths: list[str], *, device: str) -> list[VideoClassificationModule]:
+    return load_members(
+        VideoClassificationModule,
+        paths,
+        device=usable_device(device),
+        alike=lambda made: {
+            "their classes": made["class_names"],
+            "which frames they take": made["sampling"],
+            "the size of frames": ImageTransform(**made["transform"]).fingerprint,
+        },
+    )
 
 
 def _check_stream(stride: int | None, wait: float, *, over_time: bool, pictures: str | None) -> None:

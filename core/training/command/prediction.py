@@ -73,12 +73,12 @@ def told_problems(problems: Sequence[object]) -> str:
     return f" {len(problems)} could not be read and are skipped.{listed}"
 
 
-def rounding(precision: str | None, module: pl.LightningModule) -> contextlib.AbstractContextManager[object]:
-    """What a module predicts under: bfloat16 products of float32 weights as in training, or as the checkpoint has them.
+def rounding(precision: str | None, *modules: pl.LightningModule) -> contextlib.AbstractContextManager[object]:
+    """What modules predict under: bfloat16 products of float32 weights as in training, or as the checkpoint has them.
 
     Args:
         precision: bf16-mixed, as `trainer.precision` calls it; None for that of the checkpoint.
-        module: what predicts.
+        modules: what predicts.
 
     Raises:
         ValueError: for another precision.
@@ -87,8 +87,9 @@ def rounding(precision: str | None, module: pl.LightningModule) -> contextlib.Ab
         return contextlib.nullcontext()
     if precision != "bf16-mixed":
         raise ValueError(f"--precision must be bf16-mixed, or left out for that of the checkpoint, got {precision}.")
-    module.float()  # float64 is left alone by autocast
-    return torch.autocast(module.device.type, dtype=torch.bfloat16)
+    for module in modules:
+        module.float()  # float64 is left alone by autocast
+    return torch.autocast(modules[0].device.type, dtype=torch.bfloat16)
 
 
 def usable_device(name: str) -> torch.device:
