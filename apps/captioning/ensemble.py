@@ -13,6 +13,7 @@ from apps.captioning.module import CaptioningModule
 from apps.captioning.network import SPECIAL, RecurrentCaptioningNetwork, num_regions
 from core.nn.search import BeamConfig, Hypotheses, score, search
 from core.nn.searching.ensemble import Ensemble, EnsembleState
+from core.nn.vision import first_alike
 
 
 class CaptioningEnsemble:
@@ -24,6 +25,7 @@ class CaptioningEnsemble:
     def __init__(self, members: Sequence[RecurrentCaptioningNetwork]) -> None:
         self.members = tuple(members)
         self._decoder = Ensemble([member.decoder for member in self.members])
+        self._encoders = first_alike([member.encoder for member in self.members])
         self._widths = [member.encoder.num_features for member in self.members]
 
     @classmethod
@@ -60,8 +62,9 @@ class CaptioningEnsemble:
         return True
 
     def encode(self, images: Shaped[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch regions features"]:
-        """What the members' encoders make of images, side by side."""
-        return torch.cat([member.encode(images) for member in self.members], dim=-1)
+        """What the members' encoders make of images, side by side; what is alike is computed once."""
+        found = {number: self.members[number].encode(images) for number in set(self._encoders)}
+        return torch.cat([found[number] for number in self._encoders], dim=-1)
 
     def caption(self, features: Float[Tensor, "batch regions features"], *, config: BeamConfig) -> Hypotheses:
         """See `CaptioningNetwork.caption`."""

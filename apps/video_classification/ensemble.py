@@ -12,6 +12,7 @@ from torch import Tensor
 
 from apps.video_classification.module import VideoClassificationModule
 from apps.video_classification.network import ClassificationNetwork
+from core.nn.vision import first_alike
 
 
 class ClassificationEnsemble:
@@ -31,6 +32,7 @@ class ClassificationEnsemble:
             encoder = module.network.encoder
             num_regions = math.prod(encoder.grid_shape(*module.preprocessing["image_size"]))
             self._shapes.append((num_regions, encoder.num_features))
+        self._encoders = first_alike([member.encoder for member in self.members])
 
     @property
     def is_causal(self) -> bool:
@@ -38,8 +40,9 @@ class ClassificationEnsemble:
         return all(member.is_causal for member in self.members)
 
     def encode(self, images: Shaped[Tensor, "frames 3 height width"]) -> Float[Tensor, "frames 1 features"]:
-        """What the members' encoders make of frames, side by side."""
-        return torch.cat([member.encode(images).flatten(1) for member in self.members], dim=-1).unsqueeze(1)
+        """What the members' encoders make of frames, side by side; what is alike is computed once."""
+        found = {number: self.members[number].encode(images).flatten(1) for number in set(self._encoders)}
+        return torch.cat([found[number] for number in self._encoders], dim=-1).unsqueeze(1)
 
     def __call__(
         self, features: Float[Tensor, "batch time 1 features"], lengths: Int[Tensor, "batch"]

@@ -5,7 +5,7 @@ from a clip, frame by frame (Donahue et al., CVPR 2015, arXiv:1411.4389).
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -143,6 +143,12 @@ class ImageEncoder(nn.Module):
             digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
         return digest.hexdigest()
 
+    def gives_same_as(self, other: "ImageEncoder") -> bool:
+        """Whether the features of every image are those of another encoder: the same weights, and the same settings."""
+        return self is other or (
+            self.config == other.config and self.weights_fingerprint() == other.weights_fingerprint()
+        )
+
     def train(self, mode: bool = True) -> "ImageEncoder":
         """Training mode for what is trained, except batch norm; the rest stays in evaluation."""
         self.training = mode
@@ -222,3 +228,10 @@ def _beginnings(names: Iterable[str], *, near: str) -> list[str]:
 
 def _num_common(name: list[str], parts: list[str]) -> int:
     return next((i for i, (a, b) in enumerate(zip(name, parts, strict=False)) if a != b), min(len(name), len(parts)))
+
+
+def first_alike(encoders: Sequence[ImageEncoder]) -> list[int]:
+    """For each encoder the number of the first that gives the same features, its own where none before it does."""
+    return [
+        next(number for number, first in enumerate(encoders) if first.gives_same_as(encoder)) for encoder in encoders
+    ]

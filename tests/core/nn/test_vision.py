@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from core.nn.vision import ImageEncoder, ImageEncoderConfig
+from core.nn.vision import ImageEncoder, ImageEncoderConfig, first_alike
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -213,6 +213,15 @@ def test_fingerprints_are_equal_across_processes() -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == encoder().weights_fingerprint()
     assert len(done.stdout.strip()) == 64
+
+
+def test_encoders_that_give_the_same_features_are_found() -> None:
+    first, again, other = encoder(), encoder(), encoder(seed=1)
+    pooled = encoder(features="pooled")
+    assert first_alike([first, other, again, pooled, other]) == [0, 1, 0, 3, 1]
+    with torch.no_grad():
+        next(again.parameters()).add_(1e-6)
+    assert first_alike([first, again]) == [0, 1]
 
 
 def test_a_fingerprint_tells_weights_and_not_how_they_lie() -> None:
