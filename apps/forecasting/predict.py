@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 
 from apps.forecasting.module import ForecastingModule, forecast_batches
+from core.training.command.members import as_paths, load_members
 from core.training.command.prediction import rounding, usable_device
 from data.forecasting import newest_windows, series_scaling
 from data.panels.panel import Panel
@@ -26,6 +28,7 @@ def predict(
     input: str,
     output: str,
     overwrite: bool = False,
+    ensemble: list[str] | str | None = None,
     device: str = "cpu",
     precision: str | None = None,
 ) -> None:
@@ -38,6 +41,8 @@ def predict(
         input: CSV or Parquet file laid out as the training file was.
         output: file to write, .csv or .parquet.
         overwrite: replace the output file where it exists.
+        ensemble: a further checkpoint for the same horizon, or several as [b.ckpt, c.ckpt]: each forecast and each quantile is
+            the mean of theirs.
         device: where to compute, such as cpu or cuda.
         precision: bf16-mixed multiplies in bfloat16, which GPUs and newer CPUs do faster; results are rounded, and may depend a
             little on what is computed together. None: that of the checkpoint.
@@ -47,17 +52,17 @@ def predict(
         raise ValueError(f"--output {output}: the ending says the format; expected one of {', '.join(WRITERS)}.")
     if target.exists() and not overwrite:
         raise ValueError(f"--output {output} exists. Choose another name, or replace it with --overwrite true.")
-    module = ForecastingModule.from_checkpoint(ckpt_path).to(usable_device(device))
+    modules = _load([ckpt_path, *as_paths(ensemble)], device=device)
+    module = modules[0]
     # A short input may not show its frequency; the checkpoint knows it.
     file = PanelFileConfig(**{**module.preprocessing["file"], "frequency": module.preprocessing["frequency"]})
     panel = read_panel(find_data(input), file, cache_dir=str(cache_folder()), notify=print)
     missing = int(np.isnan(panel.values).sum())
-    if missing and not module.preprocessing["has_missing"]:
-        print(
-            f"{missing} values of the input are missing; the checkpoint has never seen a gap and takes them as average."
-        )
-    with rounding(precision, module):
-        table = forecast_table(module, panel)
+    if missing and not all(each.preprocessing["has_missing"] for each in modules):
+        whose = "a checkpoint" if len(modules) > 1 else "the checkpoint"
+        print(f"{missing} values of the input are missing; {whose} has never seen a gap and takes them as average.")
+    with rounding(precision, *modules):
+        table = _mean([forecast_table(each, panel) for each in modules])
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.suffix == ".csv":
@@ -67,6 +72,43 @@ def predict(
     except OSError as error:
         raise ValueError(f"--output {output} cannot be written ({error.strerror}). Choose another folder.") from error
     print(f"Wrote {len(table)} rows ({panel.num_series} series x {module.preprocessing['horizon']} steps) to {output}.")
+
+
+def _load(paths: list[str], *, device: str) -> list[ForecastingModule]:
+    modules = load_members(
+        ForecastingModule,
+        paths,
+        device=usable_device(device),
+        alike=lambda made: {
+            "the horizon": made["horizon"],
+            "the frequency": made["frequency"],
+            "how they read files": made["file"],
+        },
+    )
+    levels = [each.head.levels for each in modules]
+    for path, others in zip(paths, levels, strict=True):
+        if others != levels[0]:
+            raise ValueError(
+                f"--ensemble: {path} and {paths[0]} forecast other quantiles, {_listed(others)} and {_listed(levels[0])}: they "
+                "have no mean. Leave it out."
+            )
+    return modules
+
+
+def _listed(levels: Sequence[float]) -> str:
+    return ", ".join(f"{level:g}" for level in levels) or "none"
+
+
+def _mean(tables: list[pd.DataFrame]) -> pd.DataFrame:
+    """Forecasts that are the mean of several, column by column: of quantiles it is again a distribution with those.
+
+    Source: Lichtendahl, Grushka-Cockayne & Winkler, "Is It Better to Average Probabilities or Quantiles?", Management Science
+    2013.
+    """
+    table = tables[0]
+    for name in table.columns[2:]:
+        table[name] = np.mean([each[name].to_numpy() for each in tables], axis=0)
+    return table
 
 
 def forecast_table(module: ForecastingModule, panel: Panel) -> pd.DataFrame:
