@@ -106,8 +106,10 @@ def predict(
         [ckpt_path, *others],
         device=usable_device(device),
         alike=lambda made: {
-            f"the vocabulary of the {side}": None if text is None else text["fingerprint"]
-            for side, text in (("source", made["source_text"]), ("target", made["target_text"]))
+            # One vocabulary of both languages serves both directions.
+            "their languages": dict(made["languages"]),
+            "the vocabulary of the source": made["source_text"]["fingerprint"],
+            "the vocabulary of the target": made["target_text"] and made["target_text"]["fingerprint"],
         },
     )
     module = modules[0]

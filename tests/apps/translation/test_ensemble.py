@@ -109,3 +109,7 @@ def test_what_cannot_translate_together_is_refused(
     other["unroll"]["preprocessing"]["source_text"]["fingerprint"] = "another"
     torch.save(other, tmp_path / "other.ckpt")
     refused("differ in the vocabulary of the source,", tmp_path / "other.ckpt")
+    back = torch.load(copied, weights_only=False)
+    back["unroll"]["preprocessing"]["languages"] = {"source": "es", "target": "en"}
+    torch.save(back, tmp_path / "back.ckpt")
+    refused("differ in their languages,", tmp_path / "back.ckpt")
