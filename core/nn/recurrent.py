@@ -66,7 +66,7 @@ class Recurrent(nn.Module):
     def reset_parameters(self) -> None:
         """Draw the weights anew (`core.nn.recurrence.initialisation`); a learned initial state starts at zero."""
         for layer in self._layers():
-            initialise_cell_(layer.cell, kind=self.config.kind, norm=layer.norm)
+            initialise_cell_(layer.cell, kind=self.config.kind, norm=layer.norm, forget_bias=self.config.forget_bias)
         if self.config.learn_initial_state:
             nn.init.zeros_(self.initial_hidden)
             if self.config.kind == "lstm":

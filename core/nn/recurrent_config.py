@@ -1,5 +1,6 @@
 """Which recurrent layers to build, and which combinations there are."""
 
+import math
 from dataclasses import dataclass
 from typing import get_args
 
@@ -37,6 +38,9 @@ class RecurrentConfig:
     """Add each layer's input to its output, from the second layer on (Wu et al., arXiv:1609.08144, section 3.1)."""
     learn_initial_state: bool = False
     """Learn the state before the first step instead of starting from zeros."""
+    forget_bias: float | None = None
+    """LSTM, minLSTM and GRU: where the bias of the gate that keeps the past starts (forget gate, update gate). The larger,
+    the longer a state is kept at first. None: 1 for both LSTMs, 0 for the GRU (Jozefowicz et al., ICML 2015, section 2.2)."""
     reset: Reset | None = None
     """GRU only: reset gate `after` the recurrent product (PyTorch's, the default) or `before` (Cho et al. 2014)."""
 
@@ -70,6 +74,13 @@ class RecurrentConfig:
             )
 
     def _check_cell(self) -> None:
+        if self.forget_bias is not None and self.kind not in ("lstm", "min_lstm", "gru"):
+            raise ValueError(
+                f"forget_bias={self.forget_bias} does nothing with kind={self.kind!r}: it has no bias of its own for the share "
+                "of the past that is kept. Remove it."
+            )
+        if self.forget_bias is not None and not math.isfinite(self.forget_bias):
+            raise ValueError(f"forget_bias must be finite, got {self.forget_bias}.")
         if self.reset is not None and self.kind != "gru":
             raise ValueError(
                 f"reset={self.reset!r} does nothing with kind={self.kind!r}: only a GRU reads it. Remove it."

@@ -17,7 +17,7 @@ _KINDS: tuple[CellKind, ...] = ("rnn_tanh", "rnn_sigmoid", "rnn_relu", "lstm", "
 _ACTIVATIONS = {"rnn_tanh": torch.tanh, "rnn_sigmoid": torch.sigmoid, "rnn_relu": torch.relu}
 # Keys of RecurrentConfig that the loop here reads.
 _OWN_KEYS = frozenset({"kind", "hidden_size", "num_layers", "bidirectional", "dropout", "residual"})
-_OWN_KEYS |= {"learn_initial_state", "reset"}
+_OWN_KEYS |= {"learn_initial_state", "forget_bias", "reset"}
 # Keys that mean the same a step at a time, which Recurrent itself does; what any other does, only a sequence tells.
 _STEP_KEYS = frozenset({"layer_norm", "zoneout", "zoneout_cell"})
 

@@ -5,17 +5,24 @@ from torch import nn
 
 from core.nn.cells import NUM_GATES, CellKind, CellWeights, InputWeights, NormWeights
 
-# Where the forget gate stands among the gates.
-_FORGET_GATE: dict[CellKind, int] = {"lstm": 1, "min_lstm": 0}
+# Where the gate that keeps the past stands among the gates, and where its bias starts unless told otherwise.
+_FORGET_GATE: dict[CellKind, int] = {"lstm": 1, "min_lstm": 0, "gru": 1}
+_FORGET_BIAS: dict[CellKind, float] = {"lstm": 1.0, "min_lstm": 1.0, "gru": 0.0}
 
 
 @torch.no_grad()
-def initialise_cell_(weights: CellWeights | InputWeights, *, kind: CellKind, norm: NormWeights | None = None) -> None:
-    """Fill one layer's weights in place: orthogonal recurrent, Xavier input, zero biases, a forget gate open.
+def initialise_cell_(
+    weights: CellWeights | InputWeights,
+    *,
+    kind: CellKind,
+    norm: NormWeights | None = None,
+    forget_bias: float | None = None,
+) -> None:
+    """Fill one layer's weights in place: orthogonal recurrent, Xavier input, zero biases, an LSTM's forget gate open.
 
     Each gate is drawn as a matrix of its own: the stacked matrix has the wrong fan-out for Xavier and no orthogonal
-    columns per gate. The forget bias is 1 in total (the input bias 1, the recurrent one 0), for they are added. Gains
-    start at 1.
+    columns per gate. The forget bias is given in total (all of it in the input bias, the recurrent one is 0), for they are
+    added; see `RecurrentConfig.forget_bias`. Gains start at 1.
     Sources: Saxe et al., "Exact solutions to the nonlinear dynamics of learning in deep linear neural networks", ICLR
     2014; Glorot & Bengio, "Understanding the difficulty of training deep feedforward neural networks", AISTATS 2010,
     eq. 16; Jozefowicz et al., "An Empirical Exploration of Recurrent Network Architectures", ICML 2015, section 2.2.
@@ -31,7 +38,8 @@ def initialise_cell_(weights: CellWeights | InputWeights, *, kind: CellKind, nor
             gate.copy_(nn.init.orthogonal_(drawn))
         weights.bias_hh.zero_()
     if kind in _FORGET_GATE:
-        weights.bias_ih.chunk(num_gates)[_FORGET_GATE[kind]].fill_(1.0)
+        value = _FORGET_BIAS[kind] if forget_bias is None else forget_bias
+        weights.bias_ih.chunk(num_gates)[_FORGET_GATE[kind]].fill_(value)
     if norm is not None:
         for gain in (norm.gain_ih, norm.gain_hh, norm.gain_cell):
             if gain is not None:

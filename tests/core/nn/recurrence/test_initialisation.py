@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from core.nn.cells import CELL_KINDS, NUM_GATES, CellKind, CellWeights, InputWeights, NormWeights
+from core.nn.cells import CELL_KINDS, NUM_GATES, CellKind, CellWeights, InputWeights, NormWeights, RecurrentState
 from core.nn.recurrence.initialisation import initialise_cell_
-from core.nn.recurrent_config import MIN_KINDS
+from core.nn.recurrent import Recurrent
+from core.nn.recurrent_config import MIN_KINDS, RecurrentConfig
 
 
 def empty(*shape: int) -> Tensor:
@@ -40,6 +41,36 @@ def test_each_gate_starts_as_its_paper_says(kind: CellKind) -> None:
     forget = {"lstm": 1, "min_lstm": 0}.get(kind)
     expected = [1.0 if gate == forget else 0.0 for gate in range(NUM_GATES[kind]) for _ in range(hidden_size)]
     assert bias.tolist() == expected
+
+
+@pytest.mark.parametrize("forget_bias", [None, -1.0, 3.0])
+@pytest.mark.parametrize("kind", ["lstm", "min_lstm", "gru"])
+def test_a_state_fades_at_first_as_the_forget_bias_says(kind: CellKind, forget_bias: float | None) -> None:
+    config = RecurrentConfig(kind=kind, hidden_size=4, forget_bias=forget_bias)
+    model = Recurrent(config, input_size=3).double()
+    past = torch.randn(1, 2, 4, dtype=torch.float64)
+    # Without input and recurrent product, what a step keeps is up to the biases alone.
+    for name, weight in model.named_parameters():
+        if name.startswith("weight"):
+            torch.nn.init.zeros_(weight)
+    before = RecurrentState(torch.zeros_like(past), past) if kind == "lstm" else RecurrentState(past, None)
+    _, after = model(torch.zeros(2, 1, 3, dtype=torch.float64), None, before)
+    start = {"lstm": 1.0, "min_lstm": 1.0, "gru": 0.0}[kind] if forget_bias is None else forget_bias
+    kept = torch.sigmoid(torch.tensor(start, dtype=torch.float64))
+    if kind == "min_lstm":
+        kept = kept / (kept + 0.5)  # normalised by the input gate, whose bias is 0
+    torch.testing.assert_close(after.cell if kind == "lstm" else after.hidden, kept * past)
+
+
+@pytest.mark.parametrize("kind", ["lstm", "gru"])
+def test_every_layer_and_direction_has_the_forget_bias(kind: CellKind) -> None:
+    config = RecurrentConfig(kind=kind, hidden_size=4, num_layers=2, bidirectional=True, forget_bias=2.0)
+    biases = [bias for name, bias in Recurrent(config, input_size=3).named_parameters() if name.startswith("bias_ih")]
+    assert len(biases) == 4
+    for bias in biases:
+        assert [set(gate.tolist()) == {2.0} for gate in bias.chunk(NUM_GATES[kind])] == [
+            gate == 1 for gate in range(NUM_GATES[kind])
+        ]
 
 
 @pytest.mark.parametrize("kind", ["lstm", "gru"])
