@@ -100,20 +100,19 @@ def measure(task: Task, rival: list[str], *, sizes: Sizes, groups: tuple[str, ..
                 rival_name=joeynmt.NAME,
             )
             sides.check()
+            half = None
+            if has_lstm_under_autocast(torch.bfloat16):
+                half = start("ours_bf16", joeynmt.our_command(folder, precision="bf16-mixed"), stack)
+            else:
+                print("Rows in bfloat16 are left out: this CPU has none.", file=sys.stderr)
             if "training" in groups:
                 with ExitStack() as for_training:
                     unbucketed = start("ours_unbucketed", joeynmt.our_command(folder, bucketed=False), for_training)
-                    half = None
-                    if has_lstm_under_autocast(torch.bfloat16):
-                        command = joeynmt.our_command(folder, precision="bf16-mixed")
-                        half = start("ours_bf16", command, for_training)
-                    else:
-                        print("translation.train.bf16 is left out: this CPU has no bfloat16.", file=sys.stderr)
                     add(training_rows(sides, unbucketed=unbucketed, half=half, sizes=sizes))
             if "decoding" in groups:
-                add(decoding_rows(sides, task=task, data=data, sizes=sizes))
+                add(decoding_rows(sides, half=half, task=task, data=data, sizes=sizes))
     if "time_to_bleu" in groups:
-        replace(task, decays=True, max_epochs=sizes.epochs).write()
+        replace(task, max_epochs=sizes.epochs).write()
         with ExitStack() as stack:
             sides = Sides(
                 start("ours_to_bleu", joeynmt.our_command(folder), stack),

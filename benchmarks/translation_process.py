@@ -7,6 +7,7 @@ It trains through the same DataModule, LightningModule and trainer that `apps.tr
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from core.nn.attention import General
 from core.nn.decoders.decoder_config import AttentionAfter, DecoderConfig
 from core.nn.recurrent import RecurrentConfig
 from core.nn.search import BeamConfig
-from core.training.optimisation import Constant, Cosine, OptimizerConfig
+from core.training.optimisation import Constant, OptimizerConfig
 from core.training.process.allocator import keep_freed_memory
 from data.batching import Piece
 from data.translation import TranslationBatch, TranslationData
@@ -32,10 +33,12 @@ from data.translation import TranslationBatch, TranslationData
 
 def network_of(task: Task) -> RecurrentTranslator:
     """The network, as a config."""
+    # The rival's forget gates start with 1 in both of their biases, which add up.
+    cell = RecurrentConfig(kind="lstm", hidden_size=task.encoder_size, forget_bias=2.0)
     return RecurrentTranslator(
-        encoder=RecurrentConfig(kind="lstm", hidden_size=task.encoder_size, bidirectional=True),
+        encoder=replace(cell, bidirectional=True),
         decoder=DecoderConfig(
-            recurrent=RecurrentConfig(kind="lstm", hidden_size=task.decoder_size),
+            recurrent=replace(cell, hidden_size=task.decoder_size),
             context=AttentionAfter(attention=General(), input_feeding=True),
             bridge="dense",
             readout="attentional",
@@ -156,8 +159,9 @@ class OurSide(pl.Callback):
         translator = Translator(self.module, config=config, align=False, token_budget=1 << 30)
         start = Instant.now()
         found = []
-        for first in range(0, len(sentences), self.task.batch_size):
-            found += list(translator.translate(sentences[first : first + self.task.batch_size]))
+        with self.module.trainer.precision_plugin.forward_context():
+            for first in range(0, len(sentences), self.task.batch_size):
+                found += list(translator.translate(sentences[first : first + self.task.batch_size]))
         spent = start.until_now()
         self.module.train()
         best = [translations[0] for _, translations in found]
@@ -188,7 +192,7 @@ def main(folder: str, batches: str, precision: str) -> None:
     module = TranslationModule(
         network=network_of(task),
         optimizer=OptimizerConfig(lr=task.lr),
-        schedule=Cosine() if task.decays else Constant(),
+        schedule=Constant(),
         seed=task.seed,
     )
     settings: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}

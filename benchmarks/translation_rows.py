@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 TOLERANCE = 1e-4
 # Share of the batch plan's steps that may be padding.
 WASTE_GOAL = 0.08
+# Of the rival where ours multiplies in bfloat16.
+IN_FLOAT32 = " in float32, as it has no other on CPU"
 
 
 class MeasurementError(RuntimeError):
@@ -170,7 +172,7 @@ def training_rows(sides: Sides, *, unbucketed: Worker, half: Worker | None, size
         ),
     ]
     if half is not None:
-        name = f"{rival} in float32, as it has no other on CPU"
+        name = f"{rival}{IN_FLOAT32}"
         rows.append(
             row("translation.train.bf16", rates("bf16"), rates("rival"), unit="tokens/s", rival_name=name, goal=3.0)
         )
@@ -183,8 +185,17 @@ def _by_processor_time(ours: Sequence[Answer], rival: Sequence[Answer], count: s
     return f"ratio by processor time {rates[0] / rates[1]:.2f}"
 
 
-def decoding_rows(sides: Sides, *, task: Task, data: "TranslationData", sizes: Sizes) -> list[Result]:
+def decoding_rows(
+    sides: Sides, *, half: Worker | None, task: Task, data: "TranslationData", sizes: Sizes
+) -> list[Result]:
     """Sentences a second in greedy and beam search, both sides with the same trained weights.
+
+    Args:
+        sides: ours and the rival.
+        half: ours in mixed precision with bfloat16; None where the CPU has none.
+        task: what is translated.
+        data: the corpus.
+        sizes: how much is measured.
 
     Raises:
         MeasurementError: the same weights do not give the same loss.
@@ -195,30 +206,36 @@ def decoding_rows(sides: Sides, *, task: Task, data: "TranslationData", sizes: S
     sides.ours.ask("save", path=path)
     sides.rival.ask("load", path=path)
     check_loss(sides)
+    workers = {"ours": sides.ours, "rival": sides.rival}
+    if half is not None:
+        half.ask("load", path=path)
+        workers["bf16"] = half
     rows = []
     for case, beam_size in (("translation.greedy", 1), ("translation.beam", task.beam_size)):
-        answers: dict[str, list[Answer]] = {"ours": [], "rival": []}
+        answers: dict[str, list[Answer]] = {name: [] for name in workers}
         for turn in range(-1, sizes.decoding_pairs):
-            for name, worker in (("ours", sides.ours), ("rival", sides.rival))[:: 1 if turn % 2 == 0 else -1]:
+            for name in list(workers)[:: 1 if turn % 2 == 0 else -1]:
                 # The first turn warms up.
                 number = task.batch_size if turn < 0 else sizes.sentences
-                answer = worker.ask("translate", part="test", sentences=number, beam_size=beam_size)
+                answer = workers[name].ask("translate", part="test", sentences=number, beam_size=beam_size)
                 if turn >= 0:
                     answers[name].append({**answer, "sentences": len(answer["texts"])})
-        ours, rival = answers["ours"], answers["rival"]
-        print(
-            f"{case}: {_agreement(ours[-1], rival[-1], data=data)}; {_by_processor_time(ours, rival, 'sentences')}",
-            file=sys.stderr,
-        )
-        rows.append(
-            row(
-                case,
-                *([one["sentences"] / one["seconds"] for one in side] for side in (ours, rival)),
-                unit="sent./s",
-                rival_name=f"{sides.rival_name}, batch {task.batch_size}",
-                goal=4.0,
+        rival = answers.pop("rival")
+        for name, ours in answers.items():
+            print(
+                f"{case}, {name}: {_agreement(ours[-1], rival[-1], data=data)}; "
+                f"{_by_processor_time(ours, rival, 'sentences')}",
+                file=sys.stderr,
             )
-        )
+            rows.append(
+                row(
+                    case if name == "ours" else f"{case}.{name}",
+                    *([one["sentences"] / one["seconds"] for one in side] for side in (ours, rival)),
+                    unit="sent./s",
+                    rival_name=f"{sides.rival_name}, batch {task.batch_size}" + ("" if name == "ours" else IN_FLOAT32),
+                    goal=4.0,
+                )
+            )
     return rows
 
 
@@ -263,7 +280,7 @@ Curve = list[tuple[float, float]]
 def time_to_bleu_row(sides: Sides, *, task: Task, data: "TranslationData", sizes: Sizes) -> Result:
     """Minutes of training until the test is translated as well as the rival ever does.
 
-    Both sides train equally many epochs in turns, ours with its cosine, the rival with its plateau scheduler over the BLEU
+    Both sides train equally many epochs in turns, ours at a constant rate, the rival with its plateau scheduler over the BLEU
     of the validation part; scoring counts on neither side's clock. Each side's time is that of its first score, cased BLEU
     of the whole test by beam search, at or above the rival's best.
 

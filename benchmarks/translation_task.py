@@ -51,8 +51,6 @@ class Task:
     """Gradients are scaled down to this norm."""
     max_epochs: int = 1000
     """Epochs of training; the benchmark stops it before."""
-    decays: bool = False
-    """Let the learning rate fall: ours along a cosine over max_epochs, the rival's by its plateau scheduler."""
     max_length: int = 60
     """Pieces of a translation, its end included."""
     beam_size: int = 5
