@@ -59,8 +59,7 @@ def prepared(folder: Path) -> Task:
     write_corpus(folder / "data" / "multi30k")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("UNROLL_DATA", str(folder / "data"))
-        task = translation.prepare(folder, num_threads=1, small=True)
-    task = replace(task, max_epochs=6)
+        task = replace(translation.prepare(folder, num_threads=1, small=True), max_epochs=6)
     task.write()
     return task
 
@@ -106,23 +105,20 @@ def test_the_rows_of_a_whole_measurement(
     running.check()
 
     rows = {one.case: one for one in training_rows(running, unbucketed=running.rival, half=half, sizes=sizes)}
-    assert list(rows) == [
-        f"translation.{name}" for name in ("train", "train.unbucketed", "train.padded", "padding_waste", "train.bf16")
-    ]
+    names = [case.removeprefix("translation.") for case in rows]
+    assert names == ["train", "train.unbucketed", "train.padded", "padding_waste", "train.bf16"]
     assert rows["translation.train.bf16"].ours > 0
     assert rows["translation.train.padded"].ours > rows["translation.train"].ours > 0
     assert rows["translation.padding_waste"].ours == pytest.approx(100 * data.plan("train").padding_waste())
 
     capsys.readouterr()
     decoding = decoding_rows(running, half=half, task=task, data=data, sizes=sizes)
-    assert [one.case for one in decoding] == [
-        f"translation.{name}" for name in ("greedy", "greedy.bf16", "beam", "beam.bf16")
-    ]
+    names = [one.case.removeprefix("translation.") for one in decoding]
+    assert names == ["greedy", "greedy.bf16", "beam", "beam.bf16"]
     assert ["float32" in one.rival_name for one in decoding] == [False, True, False, True]
     assert all(one.goal == 4.0 and one.ours > 0 for one in decoding)
     # The second has trained for longer, and has the weights of the first one now.
-    told = capsys.readouterr().err.splitlines()
-    assert sum("ours: 20 of 20 translations are the same" in line for line in told) == 2
+    assert capsys.readouterr().err.count("ours: 20 of 20 translations are the same") == 2
 
     longest = time_to_bleu_row(running, task=task, data=data, sizes=sizes)
     assert (longest.case, longest.unit, longest.goal) == ("translation.time_to_bleu", "min", 3.0)
