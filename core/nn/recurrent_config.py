@@ -76,8 +76,8 @@ class RecurrentConfig:
     def _check_cell(self) -> None:
         if self.forget_bias is not None and self.kind not in ("lstm", "min_lstm", "gru"):
             raise ValueError(
-                f"forget_bias={self.forget_bias} does nothing with kind={self.kind!r}: it has no bias of its own for the share "
-                "of the past that is kept. Remove it."
+                f"forget_bias={self.forget_bias} does nothing with kind={self.kind!r}: only an lstm, a min_lstm and a gru read "
+                "it. Remove it."
             )
         if self.forget_bias is not None and not math.isfinite(self.forget_bias):
             raise ValueError(f"forget_bias must be finite, got {self.forget_bias}.")
