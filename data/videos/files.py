@@ -261,12 +261,19 @@ def open_video(path: str | Path, *, num_threads: int = 1) -> Iterator[OpenVideo]
 
     _check_file(path)
     try:
-        # A name with a colon is no protocol; names of places and people in any encoding are no reason to stop.
-        container = av.open(f"file:{os.fspath(path)}", options=dict(_OPTIONS), metadata_errors="ignore")
+        # A name with a colon is no protocol.
+        container = av.open(f"file:{os.fspath(path)}", options=dict(_OPTIONS), **_any_names())
     except (av.error.FFmpegError, OSError) as error:
         raise VideoProblem(path, _why_not_opened(path, error)) from None
     with container:
         yield OpenVideo(str(path), container, _video_stream(path, container, num_threads))
+
+
+def _any_names() -> dict[str, Any]:
+    """Names of places and people in any encoding are no reason to stop; from PyAV 19 on they are none by themselves."""
+    import av
+
+    return {"metadata_errors": "ignore"} if int(av.__version__.partition(".")[0]) < 19 else {}
 
 
 def _check_file(path: str | Path) -> None:

@@ -25,7 +25,7 @@ class Turn:
         """
         from av.sidedata.sidedata import Type
 
-        found = next((data for data in frame.side_data if data.type == Type.DISPLAYMATRIX), None)
+        found = frame.side_data.get(Type.DISPLAYMATRIX)
         if found is None:
             return cls()
         a, b, _, c, d = np.frombuffer(bytes(found), np.int32)[:5].tolist()
