@@ -107,7 +107,8 @@ class ApplicationModule(CheckpointedModule):
 
     def build(self, preprocessing: Mapping[str, Any]) -> nn.Module:
         """Build the network, its initial weights a function of the seed alone."""
-        with seeded(self.seed, "weights"):
+        # Lightning asks for it on the device of the run, whose generator would draw others; it moves the network itself.
+        with torch.device("cpu"), seeded(self.seed, "weights"):
             network = self.build_network(preprocessing)
         self.network = network
         self.preprocessing = dict(preprocessing)

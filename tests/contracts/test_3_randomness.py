@@ -33,3 +33,15 @@ def test_dropout_differs_between_steps_and_seeds(case: Case, train: Callable[...
         seed_step(seed, epoch=epoch, batch=batch, piece=piece)
         masks.append(torch.rand(8))
     assert all(not torch.equal(a, b) for i, a in enumerate(masks) for b in masks[:i])
+
+
+def test_a_network_starts_the_same_on_every_device(case: Case, tmp_path: Path) -> None:
+    """Lightning has it built on the device of the run, here one that holds shapes alone."""
+    run = case.make(tmp_path)
+    run.data.prepare_data()
+    run.data.setup("fit")
+    expected = run.module.build(run.data.preprocessing()).state_dict()
+    with torch.device("meta"):
+        found = run.module.build(run.data.preprocessing()).state_dict()
+    for name, value in expected.items():
+        assert torch.equal(value, found[name]), name
