@@ -24,7 +24,7 @@ from core.nn.cells import (
 )
 from core.nn.recurrence.minimal_scan import minimal_scan
 from core.nn.recurrence.parallel_scan import parallel_scan
-from core.nn.recurrence.precision import is_autocast
+from core.nn.recurrence.precision import is_autocast, product_dtype
 from core.nn.recurrence.products import has_avx512, linear
 from core.nn.recurrence.ragged import RaggedPlan, is_traced
 from core.nn.recurrence.scan import Zoneout, scan, scan_cell
@@ -302,6 +302,22 @@ def run_stack(
 
     `weights` has one entry a layer and direction. `inputs` and outputs are time-major unless `batch_first`.
     """
+    if inputs.is_cuda and is_autocast(inputs.device):
+        # Left to itself, autocast takes cuDNN's recurrences to float16 whatever it was asked for.
+        dtype = product_dtype(inputs)
+        with torch.autocast("cuda", enabled=False):
+            return run_stack(
+                inputs.to(dtype),
+                kind=kind,
+                hidden=hidden.to(dtype),
+                cell=None if cell is None else cell.to(dtype),
+                weights=[CellWeights(*(tensor.to(dtype) for tensor in layer)) for layer in weights],
+                num_layers=num_layers,
+                bidirectional=bidirectional,
+                dropout=dropout,
+                training=training,
+                batch_first=batch_first,
+            )
     if inputs.is_cuda and torch.is_grad_enabled():
         # cuDNN keeps what its backward pass needs in training mode alone.
         dropout, training = (dropout if training else 0.0), True
@@ -350,5 +366,5 @@ def padding_weights(kind: CellKind, *, weight_ih: Float[Tensor, "gated features"
         column[hidden_size : 2 * hidden_size] = 1e4
         return column
     if kind == "rnn_relu":
-        return column.fill_(-torch.finfo(weight_ih.dtype).max / 4)
+        return column.fill_(-torch.finfo(product_dtype(weight_ih)).max / 4)
     return None

@@ -10,6 +10,13 @@ def is_autocast(device: torch.device) -> bool:
     return torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
 
 
+def product_dtype(tensor: Tensor) -> torch.dtype:
+    """The precision in which this tensor is multiplied: its own, or autocast's, which leaves float64 alone."""
+    if not is_autocast(tensor.device) or tensor.dtype == torch.float64:
+        return tensor.dtype
+    return torch.get_autocast_dtype(tensor.device.type)
+
+
 def check_like(tensor: Tensor, *, name: str, like: Tensor, like_name: str = "the weights are") -> None:
     """Refuse a tensor on another device than `like`, or in another precision; under autocast any but float64 will do.
 

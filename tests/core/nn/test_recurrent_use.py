@@ -105,6 +105,20 @@ VARIANTS: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.parametrize("hidden_size", [8, 128])
+def test_a_relu_network_stays_finite_in_float16(hidden_size: int) -> None:
+    """What holds its state at zero in the padding must be a number there: infinity times the 0 of other steps is none."""
+    torch.manual_seed(0)
+    model = Recurrent(RecurrentConfig(kind="rnn_relu", hidden_size=hidden_size), input_size=5)
+    inputs, lengths = torch.randn(4, 9, 5), torch.tensor([9, 0, 1, 6])
+    expected, _ = model(inputs, lengths)
+    with torch.autocast("cpu", dtype=torch.float16):
+        outputs, state = model(inputs, lengths)
+    torch.testing.assert_close(outputs.float(), expected, rtol=0.02, atol=0.02)
+    (outputs.float().sum() + state.hidden.float().sum()).backward()
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+
+
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
 def test_bfloat16_by_autocast_is_near_float32(variant: dict[str, Any]) -> None:
     torch.manual_seed(0)
