@@ -35,7 +35,7 @@ def _loss_and_gradient(module: Any, batch: Any) -> tuple[float, torch.Tensor]:
     loss = module.training_loss(batch)
     loss.sum.backward()
     gradients = [
-        parameter.grad.flatten() if parameter.grad is not None else torch.zeros(parameter.numel(), dtype=torch.float64)
+        (torch.zeros_like(parameter) if parameter.grad is None else parameter.grad).flatten()
         for parameter in module.parameters()
     ]
     return loss.sum.detach(), torch.cat(gradients)
