@@ -1,12 +1,12 @@
 """Checks the networks of `core.nn` on a GPU against the CPU, then times them there.
 
-    bash scripts/gpu_check.sh [--device cuda] [--small] [--parity_only] [--output FOLDER]
+    bash scripts/gpu_check.sh [--device cuda] [--small] [--parity_only] [--output FOLDER] [--record FILE]
 
 Parity: every recurrent layer against its cell in a plain float64 loop on the CPU (outputs, states, all gradients, with
 and without padding, in evaluation and training), and every other network against itself there; float64 to 1e-10, float32
 (without TF32) to 1e-4, bfloat16 to 0.1. Then the table of `benchmarks.recurrent` on the same device. FOLDER receives
-parity.json and benchmarks.json. Needs torch, torchvision, pytorch-lightning and jaxtyping; ends within nine minutes, with
-status 1 if anything differs.
+parity.json and benchmarks.json, FILE both in short: the cases counted, the worst of each precision, and the table. Needs
+torch, torchvision, pytorch-lightning and jaxtyping; ends within nine minutes, with status 1 if anything differs.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from typing import Any
 import torch
 
 from scripts import parity_networks, parity_recurrent
-from scripts.parity import Outcome, run
+from scripts.parity import TOLERANCES, Outcome, run
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "jaxtyping")
@@ -46,6 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--small", action="store_true", help="a part of the cases, and tiny timings")
     parser.add_argument("--parity_only", action="store_true", help="no timing")
     parser.add_argument("--output", type=Path, default=Path("runs/gpu_check"), help="folder for the records")
+    parser.add_argument("--record", type=Path, help="file for a summary, such as benchmarks/results/gpu_check.json")
     given = parser.parse_args(arguments)
     device = torch.device(given.device)
     if device.type == "cuda" and not torch.cuda.is_available():
@@ -53,27 +54,31 @@ def main(arguments: list[str] | None = None) -> int:
             f"there is no {given.device} for PyTorch {torch.__version__} here. Leave --device out, or say cpu."
         )
     start = time.monotonic()
+    commit = _commit()
     forbid_tf32()
     checks = chain(parity_recurrent.checks(small=given.small), parity_networks.checks(small=given.small))
     outcomes = run(checks, device, report=_print_failure)
     failed = [outcome for outcome in outcomes if not outcome.passed]
     _print_summary(outcomes)
-    given.output.mkdir(parents=True, exist_ok=True)
-    record = {
-        "device": given.device,
-        "machine": _machine(device),
-        "versions": _versions(),
-        "duration_s": round(time.monotonic() - start, 1),
-        "failed": len(failed),
-        "checks": [asdict(outcome) for outcome in outcomes],
-    }
-    path = given.output / "parity.json"
-    path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    print(f"written to {path}", flush=True)
+    about = {"commit": commit, "device": given.device, "machine": _machine(device), "versions": _versions()}
+    took = {"duration_s": round(time.monotonic() - start, 1)}
+    record = {**about, **took, "failed": len(failed), "checks": [asdict(outcome) for outcome in outcomes]}
+    _write(given.output / "parity.json", record)
+    rows = given.output / "benchmarks.json"
+    rows.unlink(missing_ok=True)  # of an earlier check
     timed = True
     if not given.parity_only:
-        timed = _time(given, seconds=SECONDS - (time.monotonic() - start))
+        timed = _time(given, rows, seconds=SECONDS - (time.monotonic() - start))
+    if given.record is not None:
+        table = json.loads(rows.read_text(encoding="utf-8")) if rows.is_file() else []
+        _write(given.record, {**about, "parity": _summary(outcomes), "rows": table})
     return 1 if failed or not timed else 0
+
+
+def _write(path: Path, record: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    print(f"written to {path}", flush=True)
 
 
 def forbid_tf32() -> None:
@@ -89,22 +94,40 @@ def _print_failure(outcome: Outcome) -> None:
     print(f"FAILED {outcome.name} [{outcome.precision}]: {found}{outcome.message}", file=sys.stderr, flush=True)
 
 
-def _print_summary(outcomes: list[Outcome]) -> None:
-    print(f"{'precision':<12}{'cases':>6}{'failed':>8}{'worst':>10}{'allowed':>10}  worst case")
+def _summary(outcomes: list[Outcome]) -> list[dict[str, Any]]:
+    """By precision: how many cases there were, how many failed, and the worst of what could be measured."""
     total, failed = Counter(o.precision for o in outcomes), Counter(o.precision for o in outcomes if not o.passed)
+    lines = []
     for precision in total:
         measured = [outcome for outcome in outcomes if outcome.precision == precision and outcome.error is not None]
         worst = max(measured, key=lambda outcome: outcome.error or 0.0, default=None)
-        shown = ("-", "-", "-")
-        if worst is not None:
-            shown = (f"{worst.error:.1e}", f"{worst.tolerance:.0e}", f"{worst.name}: {worst.message}")
-        print(f"{precision:<12}{total[precision]:>6}{failed[precision]:>8}{shown[0]:>10}{shown[1]:>10}  {shown[2]}")
+        lines.append(
+            {
+                "precision": precision,
+                "cases": total[precision],
+                "failed": failed[precision],
+                "worst": None if worst is None else worst.error,
+                "allowed": TOLERANCES[precision],
+                "worst_case": None if worst is None else f"{worst.name}: {worst.message}",
+            }
+        )
+    return lines
 
 
-def _time(given: argparse.Namespace, *, seconds: float) -> bool:
+def _print_summary(outcomes: list[Outcome]) -> None:
+    print(f"{'precision':<12}{'cases':>6}{'failed':>8}{'worst':>10}{'allowed':>10}  worst case")
+    for line in _summary(outcomes):
+        worst = "-" if line["worst"] is None else f"{line['worst']:.1e}"
+        print(
+            f"{line['precision']:<12}{line['cases']:>6}{line['failed']:>8}{worst:>10}{line['allowed']:>10.0e}  "
+            f"{line['worst_case'] or '-'}"
+        )
+
+
+def _time(given: argparse.Namespace, rows: Path, *, seconds: float) -> bool:
     """The timings, in a process of their own with a time limit; whether they came to their end, and without a difference."""
     command = [sys.executable, "-m", "benchmarks.recurrent", "--device", given.device]
-    command += ["--pairs", "3" if given.small else "5", "--output", str((given.output / "benchmarks.json").resolve())]
+    command += ["--pairs", "3" if given.small else "5", "--output", str(rows.resolve())]
     command += ["--small"] if given.small else []
     # The libraries' own switch: the benchmarks set none.
     environment = {**os.environ, "NVIDIA_TF32_OVERRIDE": "0"}
@@ -116,6 +139,19 @@ def _time(given: argparse.Namespace, *, seconds: float) -> bool:
     if done.returncode != 0:
         print(f"FAILED benchmarks: status {done.returncode}, see above", file=sys.stderr)
     return done.returncode == 0
+
+
+def _commit() -> str | None:
+    """What is checked; None where this is no checkout, or there is no git."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", ":!benchmarks/results")
+        return git("rev-parse", "HEAD") + ("-changed" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
 
 
 def _machine(device: torch.device) -> str:

@@ -95,6 +95,24 @@ def _benchmarks() -> str:
     return "\n".join(lines)
 
 
+def _gpu() -> str:
+    """Timings on a GPU, which have no goals, and what was compared there before."""
+    record = json.loads((ROOT / "benchmarks" / "results" / "gpu_check.json").read_text())
+    lines = ["| case | ours | rival | unit | ratio | spread | held against |", "|---|---|---|---|---|---|---|"]
+    lines += [
+        f"| {row['case']} | {row['ours']:g} | {row['rival']:g} | {row['unit']} | **{row['ratio']:.2f}** | "
+        f"{row['spread']:.2f} | {row['rival_name']} |"
+        for row in record["rows"]
+    ]
+    lines += [
+        f"| parity, {line['precision']} | {line['cases']} cases, {line['failed']} failed, worst {line['worst']:.0e}, "
+        f"allowed {line['allowed']:.0e} |" + " |" * 5
+        for line in record["parity"]
+    ]
+    lines.append(f"| {record['machine']}; PyTorch {record['versions']['torch']} |" + " |" * 6)
+    return "\n".join(lines)
+
+
 def _soak() -> str:
     """How many kills there were of each kind of run, by what they came in the middle of, and how the runs ended."""
     record = json.loads((ROOT / "benchmarks" / "results" / "soak.json").read_text())
@@ -156,6 +174,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "video_classification": lambda: _results("video_classification", ("top1", "top5", "class_top1", "loss"), digits=3),
     "benchmarks": _benchmarks,
     "soak": _soak,
+    "gpu": _gpu,
 }
 
 

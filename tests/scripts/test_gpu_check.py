@@ -47,6 +47,7 @@ def test_from_the_shell_without_what_tests_need(tmp_path: Path) -> None:
     )
     environment = {**os.environ, "PYTHON": sys.executable, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(tmp_path)}
     command = ["bash", "scripts/gpu_check.sh", "--small", "--device", "cpu", "--output", str(tmp_path / "out")]
+    command += ["--record", str(tmp_path / "kept" / "gpu_check.json")]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     record = json.loads((tmp_path / "out" / "parity.json").read_text())
@@ -59,6 +60,13 @@ def test_from_the_shell_without_what_tests_need(tmp_path: Path) -> None:
     assert kinds >= {"recurrent", "convolutional", "attention", "pooling", "decoder", "search", "parallel", "noise"}
     rows = json.loads((tmp_path / "out" / "benchmarks.json").read_text())
     assert "lstm.ragged" in {row["case"] for row in rows}
+    kept = json.loads((tmp_path / "kept" / "gpu_check.json").read_text())
+    assert kept["rows"] == rows
+    assert {name: kept[name] for name in ("commit", "machine", "versions")} == {
+        name: record[name] for name in ("commit", "machine", "versions")
+    }
+    assert sum(line["cases"] for line in kept["parity"]) == len(record["checks"])
+    assert all(line["failed"] == 0 and line["worst"] <= line["allowed"] for line in kept["parity"])
 
 
 def test_a_broken_cell_is_named_and_ends_with_status_1(

@@ -29,6 +29,16 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "benchmarks" / "results").mkdir(parents=True)
     row = {"case": "lstm.ragged", "ours": 1.5, "rival": 4.5, "unit": "ms", "ratio": 3.0, "spread": 0.1, "goal": 2.5}
     (tmp_path / "benchmarks" / "results" / "b.json").write_text(json.dumps([{**row, "rival_name": "packed"}]))
+    line = {
+        "precision": "float64",
+        "cases": 4,
+        "failed": 0,
+        "worst": 4e-14,
+        "allowed": 1e-10,
+        "worst_case": "lstm: cell",
+    }
+    gpu = {"machine": "a GPU", "versions": {"torch": "2"}, "parity": [line], "rows": [{**row, "rival_name": "packed"}]}
+    (tmp_path / "benchmarks" / "results" / "gpu_check.json").write_text(json.dumps(gpu))
     kills = [{"moment": "step"}, {"moment": "write"}, {"moment": "step"}]
     cases = [{"application": "captioning", "processes": 2, "workers": 0, "kills": kills, "identical": True}]
     soak = {"kills": 3, "identical": 3, "cases": cases, "command": "soak", "duration_s": 90, "machine": "2 x CPU"}
@@ -74,6 +84,13 @@ def test_every_row_has_the_columns_of_its_head(root: Path) -> None:
     for make in tables.TABLES.values():
         lines = make().splitlines()
         assert len({line.count("|") for line in lines}) == 1, lines
+
+
+def test_timings_on_a_gpu_have_no_goals_and_stand_with_its_parity(root: Path) -> None:
+    _, _, row, parity, machine = tables.TABLES["gpu"]().splitlines()
+    assert row == "| lstm.ragged | 1.5 | 4.5 | ms | **3.00** | 0.10 | packed |"
+    assert "4 cases, 0 failed, worst 4e-14, allowed 1e-10" in parity
+    assert "a GPU; PyTorch 2" in machine
 
 
 def test_check_writes_nothing(root: Path) -> None:
