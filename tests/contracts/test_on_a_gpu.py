@@ -114,7 +114,7 @@ def test_a_killed_run_goes_on(case: Case, train: Callable[..., Any], tmp_path: P
 def test_its_configuration_for_several_gpus_trains_tests_and_resumes(
     first_case: Case, command: Callable[..., Any], tmp_path: Path
 ) -> None:
-    """Over as many GPUs as there are; then once more, from where it has ended, for another epoch."""
+    """Over as many GPUs as there are; the finished run is then taken up once more from its end."""
     config = tmp_path / "run.yaml"
     config.write_text(first_case.config(tmp_path))
     fragment = ROOT / "configs" / first_case.application / "multi_gpu.yaml"
