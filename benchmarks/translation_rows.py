@@ -261,73 +261,17 @@ def _agreement(ours: Answer, rival: Answer, *, data: "TranslationData") -> str:
     number = len(ours["texts"])
     return (
         f"{equal} of {number} translations are the same; tokens a sentence {ours['tokens'] / number:.2f} (ours), "
-        f"{rival['tokens'] / number:.2f}; BLEU {_bleu(ours, data=data, part='test'):.2f} (ours), "
-        f"{_bleu(rival, data=data, part='test'):.2f}"
+        f"{rival['tokens'] / number:.2f}; BLEU {bleu_of(ours, data=data, part='test'):.2f} (ours), "
+        f"{bleu_of(rival, data=data, part='test'):.2f}"
     )
 
 
-def _bleu(answer: Answer, *, data: "TranslationData", part: str) -> float:
+def bleu_of(answer: Answer, *, data: "TranslationData", part: str) -> float:
+    """Cased BLEU of what was translated, of the first sentences of a part."""
     from apps.translation.metrics import translation_metrics
 
     texts = answer["texts"]
     return translation_metrics(texts, data.references(part)[: len(texts)])["bleu_cased"]
-
-
-Curve = list[tuple[float, float]]
-"""(minutes trained, BLEU of the test) at each score."""
-
-
-def time_to_bleu_row(sides: Sides, *, task: Task, data: "TranslationData", sizes: Sizes) -> Result:
-    """Minutes of training until the test is translated as well as the rival ever does.
-
-    Both sides train equally many epochs in turns, ours at a constant rate, the rival with its plateau scheduler over the BLEU
-    of the validation part; scoring counts on neither side's clock. Each side's time is that of its first score, cased BLEU
-    of the whole test by beam search, at or above the rival's best.
-
-    Raises:
-        MeasurementError: ours did not get there.
-    """
-    num_pairs = sides.ours.ask("describe")["num_pairs"]
-    steps_an_epoch = -(-num_pairs // task.batch_size)
-    steps = -(-steps_an_epoch // sizes.scores_an_epoch)
-    num_validation, num_test = (len(data.references(part)) for part in ("validation", "test"))
-    curves: dict[str, Curve] = {"ours": [], "rival": []}
-    workers = {"ours": sides.ours, "rival": sides.rival}
-    while workers:
-        for name, worker in list(workers.items()):
-            block = worker.ask("train", steps=steps)
-            before = curves[name][-1][0] if curves[name] else 0.0
-            found = worker.ask("translate", part="test", sentences=num_test, beam_size=task.beam_size)
-            curves[name].append((before + block["seconds"] / 60, _bleu(found, data=data, part="test")))
-            print(f"{name}: BLEU {curves[name][-1][1]:.2f} after {curves[name][-1][0]:.2f} min", file=sys.stderr)
-            validation = worker.ask("translate", part="validation", sentences=num_validation, beam_size=1)
-            score = _bleu(validation, data=data, part="validation")
-            if worker.ask("validated", score=score)["ended"] or block["ended"]:
-                del workers[name]
-    target = max(bleu for _, bleu in curves["rival"])
-    times = {name: reached(curve, target) for name, curve in curves.items()}
-    ours, rival = times["ours"], times["rival"]
-    assert rival is not None
-    if ours is None:
-        raise MeasurementError(
-            f"{sides.rival_name} reached BLEU {target:.2f} in {rival:.1f} min; ours got to "
-            f"{max(bleu for _, bleu in curves['ours']):.2f} in {curves['ours'][-1][0]:.1f} min. Raise --epochs."
-        )
-    return Result(
-        case="translation.time_to_bleu",
-        ours=ours,
-        rival=rival,
-        rival_name=f"{sides.rival_name}, its best BLEU {target:.1f}",
-        unit="min",
-        ratio=rival / ours,
-        spread=0.0,
-        goal=3.0,
-    )
-
-
-def reached(curve: Curve, target: float) -> float | None:
-    """Minutes at the first score at or above the target; None where there is none."""
-    return next((minutes for minutes, bleu in curve if bleu >= target), None)
 
 
 def write_rows(results: Sequence[Result], *, path: Path | None = None) -> Path:

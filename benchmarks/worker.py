@@ -33,9 +33,12 @@ class Worker:
         command: what starts it.
         log: file for everything it prints besides answers.
         num_threads: threads its products may use.
+        cpus: the CPUs it runs on; None for any.
     """
 
-    def __init__(self, name: str, *, command: Sequence[str], log: Path, num_threads: int) -> None:
+    def __init__(
+        self, name: str, *, command: Sequence[str], log: Path, num_threads: int, cpus: set[int] | None = None
+    ) -> None:
         self.name = name
         self.log = log
         environment = os.environ | {"OMP_NUM_THREADS": str(num_threads), "PYTHONPATH": str(ROOT)}
@@ -49,6 +52,8 @@ class Worker:
                 cwd=ROOT,
                 env=environment,
             )
+        if cpus is not None:
+            os.sched_setaffinity(self.process.pid, cpus)
 
     def ask(self, request: str, **arguments: Any) -> Answer:
         """One request and its answer.
