@@ -53,6 +53,8 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(
             f"there is no {given.device} for PyTorch {torch.__version__} here. Leave --device out, or say cpu."
         )
+    if given.record is not None and given.record.is_dir():
+        parser.error(f"--record must be a file to write, but {given.record} is a folder.")
     start = time.monotonic()
     commit = _commit()
     forbid_tf32()
