@@ -31,7 +31,7 @@ from benchmarks.harness import RESULTS
 from benchmarks.soak_cases import APPLICATIONS, command_of, write_case
 from benchmarks.soak_compare import differences_of_runs
 from benchmarks.soak_pace import VARIABLE
-from scripts.results import _machine
+from scripts import provenance
 
 ROOT = Path(__file__).resolve().parents[1]
 WORKERS = (0, 2)
@@ -282,7 +282,7 @@ def write(results: Sequence[CaseResult], path: Path, *, command: str) -> None:
         "cases": [asdict(result) for result in results],
         "command": command,
         "duration_s": round(sum(result.seconds for result in results)),
-        "machine": _machine(),
+        "machine": provenance.machine(),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
     }
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -27,7 +27,7 @@ from typing import Any
 
 import torch
 
-from scripts import parity_networks, parity_recurrent
+from scripts import parity_networks, parity_recurrent, provenance
 from scripts.parity import TOLERANCES, Outcome, run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -55,6 +55,11 @@ def main(arguments: list[str] | None = None) -> int:
         )
     if given.record is not None and given.record.is_dir():
         parser.error(f"--record must be a file to write, but {given.record} is a folder.")
+    for folder in (given.output, *([given.record.parent] if given.record else [])):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            parser.error(f"{folder} cannot be made, for {error.strerror}: {error.filename}.")
     start = time.monotonic()
     commit = _commit()
     forbid_tf32()
@@ -78,7 +83,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _write(path: Path, record: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     print(f"written to {path}", flush=True)
 
@@ -145,23 +149,17 @@ def _time(given: argparse.Namespace, rows: Path, *, seconds: float) -> bool:
 
 def _commit() -> str | None:
     """What is checked; None where this is no checkout, or there is no git."""
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
-
     try:
-        changed = git("status", "--porcelain", "--untracked-files=no", "--", ":!benchmarks/results")
-        return git("rev-parse", "HEAD") + ("-changed" if changed else "")
+        return provenance.commit()
     except (OSError, subprocess.CalledProcessError):
         return None
 
 
 def _machine(device: torch.device) -> str:
-    machine = f"{os.cpu_count()} x {platform.processor() or platform.machine()}, {platform.system()}"
     if device.type != "cuda":
-        return machine
+        return provenance.machine()
     properties = torch.cuda.get_device_properties(device)
-    return f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB; {machine}"
+    return f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB; {provenance.machine()}"
 
 
 def _versions() -> dict[str, Any]:

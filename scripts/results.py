@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import platform
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from statistics import mean
 from typing import Any
 
 from core.training.command.finished_run import METRICS_FILE, write_whole
+from scripts import provenance
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULT_FILE = "result.json"
@@ -46,7 +46,7 @@ def main() -> None:
             known = ", ".join(sorted(path.stem for path in (ROOT / configs).glob("*.yaml")))
             parser.error(f"there is no {configs / experiment}.yaml; known experiments: {known or 'none'}")
     config = configs / f"{arguments.experiment}.yaml"
-    commit = _commit()
+    commit = provenance.commit()
     folder = arguments.runs / arguments.application
     runs = []
     for seed in arguments.seeds:
@@ -81,7 +81,7 @@ def main() -> None:
         "parameters": runs[0]["parameters"],
         "duration_s": round(sum(run["duration_s"] for run in runs), 1),
         "data_wait_share": max(run["data_wait_share"] for run in runs),
-        "machine": _machine(),
+        "machine": provenance.machine(),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
     }
     path = ROOT / "results" / arguments.application / f"{arguments.experiment}.json"
@@ -137,26 +137,6 @@ def _fingerprint(config: Path, before: Path | None) -> str:
         made = json.loads(done.read_text())
         digest.update(f"{made['config']} {made['commit']}".encode())
     return digest.hexdigest()
-
-
-def _commit() -> str:
-    def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
-
-    # Results themselves may differ: they are what is being made.
-    changed = git(
-        "status", "--porcelain", "--untracked-files=no", "--", ":!results", ":!benchmarks/results", ":!README.md"
-    )
-    return git("rev-parse", "HEAD") + ("-changed" if changed else "")
-
-
-def _machine() -> str:
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        names = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
-        model = names[0] if names else model
-    return f"{os.cpu_count()} x {model}, {platform.system()} {platform.machine()}"
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import time
 
 from benchmarks.notes import running
 from benchmarks.notes.catalogue import EXPERIMENTS
-from scripts.results import _commit, _machine
+from scripts import provenance
 
 
 def main() -> None:
@@ -36,7 +36,8 @@ def main() -> None:
         if arguments.tune:
             running.tune_and_keep(names, num_processes=arguments.processes)
         elif not arguments.draw:
-            running.run_and_keep(names, num_processes=arguments.processes, commit=_commit(), machine=_machine())
+            commit, machine = provenance.commit(), provenance.machine()
+            running.run_and_keep(names, num_processes=arguments.processes, commit=commit, machine=machine)
         for name in [] if arguments.tune else names:
             running.describe_and_draw(name)
     except ValueError as error:

@@ -114,10 +114,15 @@ def test_a_case_that_raises_has_failed_and_the_others_go_on(
 def test_a_record_that_cannot_be_written_is_refused_before_anything_is_computed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        gpu_check.main([*SMALL, "--record", str(tmp_path)])
-    assert stopped.value.code == 2
-    assert "--record must be a file to write" in capsys.readouterr().err
+    (tmp_path / "file").touch()
+    for record, said in (
+        (tmp_path, "--record must be a file to write"),
+        (tmp_path / "file" / "x.json", "cannot be made"),
+    ):
+        with pytest.raises(SystemExit) as stopped:
+            gpu_check.main([*SMALL, "--output", str(tmp_path / "out"), "--record", str(record)])
+        assert stopped.value.code == 2
+        assert said in capsys.readouterr().err
 
 
 def test_a_device_that_is_not_there_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -43,7 +43,7 @@ class Commands:
 def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Commands:
     commands = Commands(tmp_path)
     monkeypatch.setattr(results, "ROOT", tmp_path)
-    monkeypatch.setattr(results, "_commit", lambda: "abc")
+    monkeypatch.setattr(results.provenance, "commit", lambda: "abc")
     monkeypatch.setattr(results, "subprocess", commands)
     (tmp_path / "configs" / "captioning").mkdir(parents=True)
     for name in ("first", "second"):
@@ -127,7 +127,7 @@ def test_a_follow_up_of_another_first_run_is_made_again(commands: Commands, monk
     record("first", "--seeds", "1", monkeypatch=monkeypatch)
     record("second", "--after", "first", "--seeds", "1", monkeypatch=monkeypatch)
     (commands.root / "runs" / "results" / "captioning" / "first" / "seed1" / "result.json").unlink()
-    monkeypatch.setattr(results, "_commit", lambda: "def")
+    monkeypatch.setattr(results.provenance, "commit", lambda: "def")
     record("first", "--seeds", "1", monkeypatch=monkeypatch)
     with pytest.raises(SystemExit, match="after another"):
         record("second", "--after", "first", "--seeds", "1", monkeypatch=monkeypatch)
