@@ -2,9 +2,12 @@
 
     python -m scripts.results forecasting etth1_96 --seeds 1 2 3
     python -m scripts.results captioning flickr8k_scst --after flickr8k --seeds 1    # each from what the same seed learnt there
+    python -m scripts.results translation multi30k_en_de --accelerator gpu           # wherever its config would train it
 
 writes results/<application>/<experiment>.json: command, commit, seeds, one value a seed of every metric, the baselines,
-duration, machine and versions. A seed whose run is complete is not run again; an interrupted one is resumed.
+duration, machine and versions. A seed whose run is complete is not run again; an interrupted one is resumed. Seeds may
+be run in processes of their own, on one machine or on several that share the folder of runs: whoever names them all last
+writes the record of all.
 """
 
 from __future__ import annotations
@@ -38,6 +41,7 @@ def main() -> None:
         "--after", metavar="EXPERIMENT", help="start from the best weights that each seed had in this one"
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--accelerator", choices=("cpu", "gpu"), help="where to train (default: as the config says)")
     parser.add_argument("--runs", type=Path, default=Path("runs/results"), help="folder of the runs themselves")
     arguments = parser.parse_args()
     configs = Path("configs") / arguments.application
@@ -58,13 +62,15 @@ def main() -> None:
                 seed=seed,
                 folder=folder / arguments.experiment / f"seed{seed}",
                 before=before,
+                accelerator=arguments.accelerator,
                 commit=commit,
             )
         )
     record = {
         "command": f"python -m scripts.results {arguments.application} {arguments.experiment} "
         + (f"--after {arguments.after} " if arguments.after else "")
-        + f"--seeds {' '.join(map(str, arguments.seeds))}",
+        + f"--seeds {' '.join(map(str, arguments.seeds))}"
+        + (f" --accelerator {arguments.accelerator}" if arguments.accelerator else ""),
         "commit": sorted({run["commit"] for run in runs}),
         "seeds": arguments.seeds,
         "metrics": {name: [run["metrics"][name] for run in runs] for name in runs[0]["metrics"]},
@@ -81,8 +87,10 @@ def main() -> None:
         "parameters": runs[0]["parameters"],
         "duration_s": round(sum(run["duration_s"] for run in runs), 1),
         "data_wait_share": max(run["data_wait_share"] for run in runs),
-        "machine": provenance.machine(),
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        "machine": " and ".join(sorted({run["machine"] for run in runs})),
+        "versions": {
+            name: " and ".join(sorted({run["versions"][name] for run in runs})) for name in runs[0]["versions"]
+        },
     }
     path = ROOT / "results" / arguments.application / f"{arguments.experiment}.json"
     write_whole(path, json.dumps(record, indent=2) + "\n")
@@ -90,7 +98,14 @@ def main() -> None:
 
 
 def _run(
-    application: str, config: Path, *, seed: int, folder: Path, before: Path | None, commit: str
+    application: str,
+    config: Path,
+    *,
+    seed: int,
+    folder: Path,
+    before: Path | None,
+    accelerator: str | None,
+    commit: str,
 ) -> dict[str, Any]:
     """Fit one seed, from fresh weights or the best ones of the run `before`, unless that is done already."""
     done = ROOT / folder / RESULT_FILE
@@ -104,6 +119,9 @@ def _run(
         return found
     command = [sys.executable, "-m", f"apps.{application}", "fit", "-c", str(config)]
     command += ["--seed_everything", str(seed), "--run_dir", str(folder)]
+    if accelerator is not None:
+        # One device a seed, whatever a machine has.
+        command += ["--trainer.accelerator", accelerator, "--trainer.devices", "1"]
     if (ROOT / folder / "checkpoints" / "last.ckpt").is_file():
         command += ["--ckpt_path", "last"]
     elif start_from is not None:
@@ -122,7 +140,14 @@ def _run(
     result: dict[str, Any] = json.loads((ROOT / folder / METRICS_FILE).read_text())
     # A resumed run knows the seconds of training before the interruption; start-up and test are of this call.
     seconds = max(time.monotonic() - start, result["fit_seconds"])
-    result |= {"duration_s": seconds, "commit": commit, "config": fingerprint}
+    device, machine = result["device"], provenance.machine()
+    result |= {
+        "duration_s": seconds,
+        "commit": commit,
+        "config": fingerprint,
+        "machine": machine if device == "cpu" else f"{device}; {machine}",
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+    }
     write_whole(done, json.dumps(result, indent=2) + "\n")
     return result
 

@@ -38,6 +38,7 @@ from core.training.process.torchrun import meet_in_a_new_store
 from core.training.watching.loggers import LoggersParser, default_loggers, settle_loggers
 from core.training.watching.progress import progress_bar
 from core.training.watching.throughput import Throughput
+from core.training.watching.workload import device_name
 
 EXIT_BAD_INPUT = 2
 OUR_PACKAGES = ("apps", "core", "data")
@@ -273,6 +274,7 @@ class ApplicationCLI(LightningCLI):
                 "seed": config.seed_everything,
                 "fit_seconds": round(self.throughput.fit_seconds, 2),
                 "steps": self.trainer.global_step,
+                "device": device_name(self.trainer.strategy.root_device),
                 "parameters": sum(parameter.numel() for parameter in model.parameters()),
                 **self.throughput.figures(),
                 "checkpoint_seconds": round(self.checkpoints.seconds_spent, 3),

@@ -54,6 +54,7 @@ def test_a_training_learns_and_predicts_what_it_does_on_the_cpu(
     for name, where in (("cpu", ()), ("gpu", ON_GPU)):
         here(case, "fit", "-c", str(config), "--run_dir", str(tmp_path / name), *where)
     _assert_close(tmp_path / "cpu", tmp_path / "gpu")
+    assert json.loads((tmp_path / "gpu" / "metrics.json").read_text())["device"] == torch.cuda.get_device_name()
     best = tmp_path / "gpu" / "checkpoints" / "best.ckpt"
     written = []
     for device in ("cpu", "cuda"):

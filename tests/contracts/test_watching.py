@@ -150,6 +150,7 @@ def test_the_last_line_is_the_result_as_json(
     assert (line["application"], line["command"], line["status"]) == (case.application, "fit", "finished")
     assert (line["run_dir"], line["epochs"], line["steps"]) == (str(folder), 2, written["steps"])
     assert line["seconds"] == pytest.approx(written["fit_seconds"], abs=0.02)
+    assert written["device"] == "cpu"
     ours = {name: value for name, value in line["metrics"].items() if "/" not in name}
     assert ours == written["metrics"]
     speed = f"{case.entry.module.unit}_per_second"

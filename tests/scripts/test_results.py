@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +17,7 @@ METRICS = {
     "metrics": {"cider_d": 0.5},
     "baselines": {},
     "parameters": 10,
+    "device": "cpu",
     "fit_seconds": 60.0,
     "data_wait_share": 0.0,
 }
@@ -29,13 +31,14 @@ class Commands:
         self.run_with: list[list[str]] = []
         self.status = 0
         self.finishes = True
+        self.device = "cpu"
 
     def run(self, command: list[str], **_: Any) -> SimpleNamespace:
         self.run_with.append(command)
         folder = self.root / command[command.index("--run_dir") + 1]
         (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
         if self.finishes:
-            (folder / METRICS_FILE).write_text(json.dumps(METRICS))
+            (folder / METRICS_FILE).write_text(json.dumps({**METRICS, "device": self.device}))
         return SimpleNamespace(returncode=self.status)
 
 
@@ -44,6 +47,7 @@ def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Commands:
     commands = Commands(tmp_path)
     monkeypatch.setattr(results, "ROOT", tmp_path)
     monkeypatch.setattr(results.provenance, "commit", lambda: "abc")
+    monkeypatch.setattr(results.provenance, "machine", lambda: "2 x CPU")
     monkeypatch.setattr(results, "subprocess", commands)
     (tmp_path / "configs" / "captioning").mkdir(parents=True)
     for name in ("first", "second"):
@@ -66,6 +70,26 @@ def test_a_complete_seed_is_not_run_again(commands: Commands, monkeypatch: pytes
     assert made["seeds"] == [1, 2]
     assert made["metrics"] == {"cider_d": [0.5, 0.5]}
     assert made["command"] == "python -m scripts.results captioning first --seeds 1 2"
+
+
+def test_a_seed_keeps_the_machine_that_it_was_run_on(commands: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
+    record("first", "--seeds", "1", monkeypatch=monkeypatch)
+    assert "--trainer.accelerator" not in commands.run_with[-1]
+    made = commands.root / "results" / "captioning" / "first.json"
+    assert json.loads(made.read_text())["machine"] == "2 x CPU"
+    commands.device = "A GPU"
+    monkeypatch.setattr(results.provenance, "machine", lambda: "16 x CPU")
+    monkeypatch.setattr(results, "version", lambda package: "0")
+    record("first", "--seeds", "2", "--accelerator", "gpu", monkeypatch=monkeypatch)
+    assert commands.run_with[-1][-4:] == ["--trainer.accelerator", "gpu", "--trainer.devices", "1"]
+    assert json.loads(made.read_text())["machine"] == "A GPU; 16 x CPU"
+    record("first", "--seeds", "1", "2", monkeypatch=monkeypatch)
+    both = json.loads(made.read_text())
+    assert both["machine"] == "2 x CPU and A GPU; 16 x CPU"
+    assert both["versions"]["torch"] == f"0 and {version('torch')}"
+    record("first", "--seeds", "1", "2", "--accelerator", "gpu", monkeypatch=monkeypatch)
+    assert json.loads(made.read_text())["command"].endswith("first --seeds 1 2 --accelerator gpu")
+    assert len(commands.run_with) == 2
 
 
 @pytest.mark.parametrize(

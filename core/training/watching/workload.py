@@ -60,6 +60,11 @@ def peak_memory() -> float:
     return peak * (1 if sys.platform == "darwin" else 1024) / MEGABYTE
 
 
+def device_name(device: torch.device) -> str:
+    """What computes: the name of a GPU as its maker gives it, or the kind of any other device (`cpu`)."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
 def peak_gpu_memory(device: torch.device) -> float | None:
     """The most memory that tensors have had on a GPU so far, in MB (10^6 bytes); None elsewhere."""
     return torch.cuda.max_memory_allocated(device) / MEGABYTE if device.type == "cuda" else None
