@@ -8,10 +8,10 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from benchmarks.harness import Result
-from benchmarks.translation_rows import IN_FLOAT32, Sizes, bleu_of
+from benchmarks.translation_rows import IN_FLOAT32, Measured, Sizes, bleu_of
 from benchmarks.translation_task import Task
 from benchmarks.worker import Worker
 
@@ -21,14 +21,6 @@ if TYPE_CHECKING:
 RIVAL = "rival"
 Curve = list[tuple[float, float]]
 """(minutes trained, BLEU of the test) at each score."""
-
-
-class Measured(NamedTuple):
-    """What came of a measurement."""
-
-    rows: list[Result]
-    missed: list[str]
-    """A sentence of each row that there is not, because ours did not get there."""
 
 
 def cpus_of_their_own(num_threads: int) -> tuple[set[int] | None, set[int] | None]:

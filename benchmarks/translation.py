@@ -21,8 +21,9 @@ import torch
 
 from benchmarks import joeynmt
 from benchmarks.harness import Result, print_results
-from benchmarks.time_to_bleu import Measured, cpus_of_their_own, measure_time_to_bleu
+from benchmarks.time_to_bleu import cpus_of_their_own, measure_time_to_bleu
 from benchmarks.translation_rows import (
+    Measured,
     MeasurementError,
     Sides,
     Sizes,

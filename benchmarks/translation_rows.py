@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from benchmarks import harness
 from benchmarks.harness import Result, write_results
@@ -22,6 +22,14 @@ TOLERANCE = 1e-4
 WASTE_GOAL = 0.08
 # Of the rival where ours multiplies in bfloat16.
 IN_FLOAT32 = " in float32, as it has no other on CPU"
+
+
+class Measured(NamedTuple):
+    """What came of a measurement."""
+
+    rows: list[Result]
+    missed: list[str]
+    """A sentence of each row that there is not, because ours did not get there."""
 
 
 class MeasurementError(RuntimeError):
