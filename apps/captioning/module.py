@@ -101,7 +101,7 @@ class CaptioningModule(StagedModule[Stage]):
         self.loss_mean: MeanOver = loss_mean
         self.search = search
         self.validation_search = validation_search
-        self.captions: list[str] = []
+        self.captions: dict[int, str] = {}
         self._text: Text | None = None
         self._reward: CiderD | None = None
         self._check()
@@ -272,9 +272,9 @@ class CaptioningModule(StagedModule[Stage]):
         """BLEU, ROUGE-L and CIDEr-D against all references; of scenes, the share of captions that are true."""
         data = getattr(self.trainer, "datamodule", None)
         assert isinstance(data, CaptioningData)
-        self.captions = list(rows.values())
+        self.captions = dict(rows)
         references = data.references(part)
-        metrics = dict(caption_metrics(self.captions, [references[index] for index in rows]))
+        metrics = dict(caption_metrics(list(rows.values()), [references[index] for index in rows]))
         truth = data.truth(part)
         if truth is not None:
             metrics["true"] = float(np.mean([truth(index, caption) for index, caption in rows.items()]))

@@ -57,16 +57,17 @@ def report(run: FinishedRun) -> None:
         captions["feed_forward"] = run.baseline.captions
     folder = Path(run.run_dir)
     lines = []
-    tested = len(module.captions)  # fewer than there are under trainer.limit_test_batches
-    for row, (name, references) in enumerate(zip(corpus.names[:tested], corpus.captions[:tested], strict=True)):
-        found = {"image": name, **{who: said[row] for who, said in captions.items()}, "references": references}
+    tested = list(module.captions)  # fewer than there are, and any of them, under trainer.limit_test_batches
+    for row in tested:
+        said = {who: of_images[row] for who, of_images in captions.items()}
+        found = {"image": corpus.names[row], **said, "references": corpus.captions[row]}
         if truth is not None:
             found["true"] = truth(row, module.captions[row])
         lines.append(json.dumps(found, ensure_ascii=False))
     write_whole(folder / CAPTIONS_FILE, "\n".join(lines) + "\n")
     pictures, dataset = folder / "plots", data.dataset("test")
     # Evenly through the test part, the same ones in every run.
-    chosen = [number * tested // NUM_SHOWN for number in range(min(NUM_SHOWN, tested))]
+    chosen = [tested[number * len(tested) // NUM_SHOWN] for number in range(min(NUM_SHOWN, len(tested)))]
     images = [dataset.image(row) for row in chosen]
     sheet = [
         Described(

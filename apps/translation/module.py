@@ -226,9 +226,9 @@ class TranslationModule(ApplicationModule):
         """BLEU, chrF and exact matches against the raw references."""
         data = getattr(self.trainer, "datamodule", None)
         assert isinstance(data, TranslationData)
-        self.translations = list(rows.values())
+        self.translations = dict(rows)
         references = data.references(part)
-        return translation_metrics(self.translations, [references[index] for index in rows])
+        return translation_metrics(list(rows.values()), [references[index] for index in rows])
 
     def facts(self) -> dict[str, Any]:
         """The signatures of sacreBLEU's metrics."""

@@ -45,11 +45,11 @@ def report(run: FinishedRun) -> None:
     print("\n" + format_table(run.forecasters(), SHOWN_METRICS, names=NAMES) + "\n")
     data, module = run.data, run.module
     assert isinstance(data, TranslationData)
-    translations = {"ours": module.translations}
-    tested = len(module.translations)  # fewer than there are under trainer.limit_test_batches
-    sources, references = data.sources("test")[:tested], data.references("test")[:tested]
+    tested = list(module.translations)  # fewer than there are, and any of them, under trainer.limit_test_batches
+    sources, references = ([side[row] for row in tested] for side in (data.sources("test"), data.references("test")))
+    translations = {"ours": list(module.translations.values())}
     if isinstance(run.baseline, TranslationModule):
-        translations["feed_forward"] = run.baseline.translations
+        translations["feed_forward"] = [run.baseline.translations[row] for row in tested]
     folder = Path(run.run_dir)
     table = zip(sources, references, *translations.values(), strict=True)
     lines = [

@@ -33,14 +33,15 @@ def test_a_report_has_captions_and_pictures(variant: str, tmp_path: Path, capsys
     data.setup("test")
     module.build(data.preprocessing())
     references = data.references("test")
-    module.captions = [some[0] for some in references]
-    metrics = caption_metrics(module.captions, references)
+    captions = [some[0] for some in references]
+    module.captions = dict(enumerate(captions))
+    metrics = caption_metrics(captions, references)
     report(FinishedRun(module, data, tmp_path / "run", metrics))
     assert "cider_d" in capsys.readouterr().out
     lines = [json.loads(line) for line in (tmp_path / "run" / "test_captions.jsonl").read_text().splitlines()]
     assert len(lines) == IMAGES["test"]
     assert [line["references"] for line in lines] == references
-    assert [line["ours"] for line in lines] == module.captions
+    assert [line["ours"] for line in lines] == captions
     pictures = {path.name for path in (tmp_path / "run" / "plots").iterdir()}
     attention = {"attention_1.png", "attention_2.png", "attention_3.png"}
     assert pictures == {"contact_sheet.png"} | (attention if variant == "attend" else set())

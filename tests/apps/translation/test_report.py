@@ -27,10 +27,11 @@ def finished(folder: Path, run_dir: Path, make_module: MakeModule, *, variant: s
     data.setup("test")
     references = data.references("test")
     run = FinishedRun(make_module(variant), data, run_dir, {"bleu_lc": 12.5, "loss": 1.5})
-    run.module.translations = [" ".join(reversed(reference.split())) for reference in references]
+    reversed_words = [" ".join(reversed(reference.split())) for reference in references]
+    run.module.translations = dict(enumerate(reversed_words))
     if baseline:
         run.baseline = feed_forward_baseline(run.module)
-        run.baseline.translations = ["\u2028la casa"] * len(references)
+        run.baseline.translations = dict.fromkeys(range(len(references)), "\u2028la casa")
         run.baseline_metrics = {"bleu_lc": 3.0}
     return run
 
@@ -61,13 +62,31 @@ def test_a_report_has_translations_and_pictures(
     rows = [json.loads(line) for line in (tmp_path / "test_translations.jsonl").read_text().split("\n")[:-1]]
     assert [row["source"] for row in rows] == run.data.sources("test")
     assert [row["reference"] for row in rows] == run.data.references("test")
-    assert [row["ours"] for row in rows] == run.module.translations
+    assert [row["ours"] for row in rows] == list(run.module.translations.values())
     assert {row.get("feed_forward") for row in rows} == ({"\u2028la casa"} if baseline else {None})
     # A network that attends to nothing has no heat map.
     pictures = {"bleu_by_length.png", "learning_curves.png"} | ({"attention.png"} if variant == "after" else set())
     assert {path.name for path in (tmp_path / "plots").iterdir()} == pictures
     for name in pictures:
         assert colours_in(tmp_path / "plots" / name) > 20, name
+
+
+def test_each_translation_stands_beside_its_own_sentence(folder: Path, tmp_path: Path, make_module: MakeModule) -> None:
+    """Under trainer.limit_test_batches any of them are tested: of a token budget, the shortest."""
+    run = finished(folder, tmp_path, make_module, variant="after", baseline=True)
+    assert run.baseline is not None
+    tested = (1, 4, 5)
+    for module in (run.module, run.baseline):
+        module.translations = {row: f"translation {row}" for row in tested}
+    (tmp_path / "csv" / "version_0").mkdir(parents=True)
+    (tmp_path / "csv" / "version_0" / "metrics.csv").write_text(f"{HEADER}\n0,6,2.5,,\n0,6,,10.5,2.25\n")
+    report(run)
+    rows = [json.loads(line) for line in (tmp_path / "test_translations.jsonl").read_text().splitlines()]
+    assert [row["source"] for row in rows] == [run.data.sources("test")[row] for row in tested]
+    assert [row["reference"] for row in rows] == [run.data.references("test")[row] for row in tested]
+    assert (
+        [row["ours"] for row in rows] == [row["feed_forward"] for row in rows] == [f"translation {n}" for n in tested]
+    )
 
 
 def test_the_baseline_shares_what_makes_it_comparable(make_module: MakeModule) -> None:
@@ -100,5 +119,5 @@ def test_measured_and_reported_translations_are_the_same(folder: Path, make_modu
     references = data.references("test")
     rows = {row: references[row] if row else "la" for row in (2, 0, 5)}
     found = module.metrics_of_rows(dict(sorted(rows.items())), part="test")
-    assert module.translations == [rows[row] for row in (0, 2, 5)]
-    assert found == translation_metrics(module.translations, [references[row] for row in (0, 2, 5)])
+    assert module.translations == {row: rows[row] for row in (0, 2, 5)}
+    assert found == translation_metrics(list(module.translations.values()), [references[row] for row in (0, 2, 5)])
