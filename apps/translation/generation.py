@@ -35,6 +35,8 @@ class Translation:
     """Pieces, the end included where there is one."""
     attention: Attention | None = None
     """(pieces of the translation, pieces of the source), rows sum to 1; None without attention."""
+    is_finished: bool = True
+    """Whether the network has ended it; otherwise it was cut at the most pieces that a translation may have."""
 
 
 def read_hypotheses(
@@ -120,7 +122,7 @@ def _read(
         alignment = _align(ids, by_word=by_word, text=text) if align else None
     tokens = text.tokens(ids + [EOS] * finished)
     decoded = text.decode(ids) if copied is None else _with_copies(ids, copied=copied, text=text)
-    return Translation(decoded, score, log_probability, alignment, tokens, attention)
+    return Translation(decoded, score, log_probability, alignment, tokens, attention, finished)
 
 
 def _over_words(attention: Attention, words_of_pieces: npt.NDArray[np.int64]) -> Attention:

@@ -57,6 +57,8 @@ class Translator:
         self.token_budget = max(token_budget, max_source_length + 1)
         self.cut: list[int] = []
         """Lines that were longer than `max_source_length`, counted from 1."""
+        self.unfinished: list[int] = []
+        """Lines whose best translation was cut at the most pieces that one may have, counted from 1."""
 
     def translate(self, lines: Iterable[str]) -> Iterator[tuple[str, list[Translation]]]:
         """Each line with its translations, best first; none for a line of white space."""
@@ -114,20 +116,36 @@ class Translator:
             )
             for row, best in zip(chosen, translations, strict=True):
                 found[row] = best
+        self.unfinished += [start + row for row, best in enumerate(found) if best and not best[0].is_finished]
         # Batches of all shapes leave holes: without this a long document takes more and more.
         give_back_freed_memory()
         return found
 
     def messages(self) -> list[str]:
         """What the user should know of the input."""
-        if not self.cut:
-            return []
-        some = ", ".join(map(str, self.cut[:5])) + (" ..." if len(self.cut) > 5 else "")
-        message = (
-            f"Longer than max_source_length={self.max_source_length} pieces and cut there: {len(self.cut)} of the lines "
-            f"({some}). Split them into sentences, or raise --max_source_length."
-        )
-        return [message]
+        messages = []
+        if self.cut:
+            messages.append(
+                f"Longer than max_source_length={self.max_source_length} pieces and cut there: {_listed(self.cut)}. Split "
+                "them into sentences, or raise --max_source_length."
+            )
+        if self.unfinished:
+            longest = f"max_length={self.config.max_length} pieces"
+            if self.config.max_length_ratio is not None:
+                longest += (
+                    f" or {self.config.max_length_ratio:g} times the pieces of the source and "
+                    f"{self.config.max_length_offset}"
+                )
+            messages.append(
+                f"Translations that had not ended after {longest}, and stop there: {_listed(self.unfinished)}. Split the "
+                "lines into sentences, or raise --max_length where that is the reason."
+            )
+        return messages
+
+
+def _listed(lines: list[int]) -> str:
+    some = ", ".join(map(str, lines[:5])) + (" ..." if len(lines) > 5 else "")
+    return f"{len(lines)} of the lines ({some})"
 
 
 def _cut(sentences: TokenArrays, longest: int) -> TokenArrays:

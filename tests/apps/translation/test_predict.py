@@ -73,7 +73,9 @@ def test_from_stream_to_stream_through_the_command_line(
     said = capfd.readouterr()
     expected = translate(["the red house", "now", "", "the réd horse"])
     assert said.out.split("\n") == [*(found[0].text if found else "" for found in expected), ""]
-    assert said.err == "Translated 4 lines.\n"
+    assert said.err.endswith("Translated 4 lines.\n")
+    # A network of random weights does not know when to end.
+    assert "had not ended after max_length=" in said.err
 
 
 def test_the_best_few_of_each_line(

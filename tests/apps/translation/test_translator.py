@@ -114,7 +114,7 @@ def test_lines_come_back_in_order_however_they_are_cut(
         module, config=BEAM, token_budget=token_budget, max_source_length=20, lines_at_once=lines_at_once
     )
     assert_same(list(translator.translate(lines)), expected)
-    assert translator.messages() == []
+    assert not translator.cut
 
 
 def test_a_line_without_a_word_has_no_translation(expected: list[tuple[str, list[Translation]]]) -> None:
@@ -145,7 +145,7 @@ def test_long_lines_are_cut_and_said(module: TranslationModule) -> None:
     found = [pair[1] for pair in translator.translate(lines)]
     assert_same([("", each) for each in (found[1], found[3])], [("", found[0])] * 2)
     assert found[4][0].text
-    (message,) = translator.messages()
+    message = translator.messages()[0]
     assert message.startswith("Longer than max_source_length=3 pieces and cut there: 2 of the lines (2, 4). Split")
     translator = Translator(module, config=BEAM, max_source_length=1)
     list(translator.translate(["now and"] * 7))
@@ -190,3 +190,20 @@ def test_a_translation_is_worth_what_the_search_that_found_it_said(
     scored = [best for _, best in Translator(module, config=config, lines_at_once=3).score(iter(pairs))]
     assert_same([("", best) for best in scored], [("", found[row]) for row in ended])
     assert [best for _, best in Translator(module, config=config).score([("", "word"), (" ", "")])] == [[], []]
+
+
+def test_what_had_not_ended_is_told(make_module: MakeModule) -> None:
+    """Line by line, empty ones counted; a translation that ended at the last piece it may have is whole."""
+    module = make_module("after")
+    source = ["the house", "", "the house of the girl", "a"]
+    long = BeamConfig(beam_size=1, max_length=30)
+    whole = Translator(module, config=long)
+    ends = [best[0].tokens[-1:] == ["</s>"] if best else None for _, best in whole.translate(source)]
+    assert whole.unfinished == [number for number, ended in enumerate(ends, start=1) if ended is False]
+    cut = Translator(module, config=replace(long, max_length=2), lines_at_once=2)
+    found = [best for _, best in cut.translate(source)]
+    assert cut.unfinished == [number for number, best in enumerate(found, start=1) if best and not best[0].is_finished]
+    assert cut.unfinished
+    (message,) = cut.messages()
+    assert "had not ended after max_length=2 pieces, and stop there" in message
+    assert f"{len(cut.unfinished)} of the lines ({', '.join(map(str, cut.unfinished))})" in message
