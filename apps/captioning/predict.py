@@ -17,6 +17,7 @@ from apps.captioning.network import CaptioningNetwork
 from core.training.command.members import as_paths, load_members
 from core.training.command.prediction import (
     STANDARD,
+    check_output,
     progress_bar,
     rounding,
     told_problems,
@@ -158,8 +159,7 @@ def _draw(captioner: Captioner, path: Path, captions: list[Caption], folder: Pat
 
 
 def _check_outputs(output: str, attention_maps: str | None, *, overwrite: bool) -> None:
-    if output != STANDARD and Path(output).exists() and not overwrite:
-        raise ValueError(f"--output {output} exists. Choose another name, or replace it with --overwrite true.")
+    check_output(output, "--output", overwrite=overwrite)
     if attention_maps is None:
         return
     folder = Path(attention_maps)

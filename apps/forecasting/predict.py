@@ -11,7 +11,7 @@ import torch
 
 from apps.forecasting.module import ForecastingModule, forecast_batches
 from core.training.command.members import as_paths, load_members
-from core.training.command.prediction import rounding, usable_device
+from core.training.command.prediction import check_output, rounding, usable_device
 from data.forecasting import newest_windows, series_scaling
 from data.panels.panel import Panel
 from data.panels.reading import PanelFileConfig, read_panel
@@ -50,8 +50,7 @@ def predict(
     target = Path(output)
     if target.suffix not in WRITERS:
         raise ValueError(f"--output {output}: the ending says the format; expected one of {', '.join(WRITERS)}.")
-    if target.exists() and not overwrite:
-        raise ValueError(f"--output {output} exists. Choose another name, or replace it with --overwrite true.")
+    check_output(output, "--output", overwrite=overwrite)
     modules = _load([ckpt_path, *as_paths(ensemble)], device=device)
     module = modules[0]
     # A short input may not show its frequency; the checkpoint knows it.

@@ -22,7 +22,7 @@ from apps.translation.predict_files import (
 )
 from apps.translation.translator import LINES_AT_ONCE, Translator
 from core.training.command.members import as_paths, load_members
-from core.training.command.prediction import STANDARD, progress_bar, rounding, usable_device, writable
+from core.training.command.prediction import STANDARD, check_output, progress_bar, rounding, usable_device, writable
 
 
 def predict(
@@ -181,10 +181,10 @@ def _check_files(inputs: Mapping[str, str | None], outputs: Mapping[str, str | N
     if maps is not None and any(part.exists() and not part.is_dir() for part in (Path(maps), *Path(maps).parents)):
         raise ValueError(f"--heat_maps {maps} is, or lies in, a file: name a folder.")
     for name, path in outputs.items():
-        if path is None or path == STANDARD or not Path(path).exists() or overwrite:
-            continue
-        if name != "heat_maps" or any(Path(path).iterdir()):
-            raise ValueError(f"--{name} {path} exists. Choose another name, or replace it with --overwrite true.")
+        if path is not None and name != "heat_maps":
+            check_output(path, f"--{name}", overwrite=overwrite)
+    if maps is not None and not overwrite and Path(maps).exists() and any(Path(maps).iterdir()):
+        raise ValueError(f"--heat_maps {maps} exists. Choose another name, or replace it with --overwrite true.")
     for name, path in inputs.items():
         if path is not None and path != STANDARD and not Path(path).is_file():
             raise ValueError(f"--{name} {path}: there is no such file. Give a text file, or - for standard input.")

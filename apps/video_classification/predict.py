@@ -20,6 +20,7 @@ from apps.video_classification.streaming import classify_stream, stride_of
 from core.training.command.members import as_paths, load_members
 from core.training.command.prediction import (
     STANDARD,
+    check_output,
     progress_bar,
     rounding,
     told_problems,
@@ -222,8 +223,7 @@ def _draw(classifier: Classifier, path: Path, found: Found, folder: Path, *, num
 
 
 def _check_outputs(output: str, pictures: str | None, *, overwrite: bool) -> None:
-    if output != STANDARD and Path(output).exists() and not overwrite:
-        raise ValueError(f"--output {output} exists. Choose another name, or replace it with --overwrite true.")
+    check_output(output, "--output", overwrite=overwrite)
     if pictures is None:
         return
     folder = Path(pictures)

@@ -20,6 +20,20 @@ STANDARD = "-"
 _MOST_LISTED = 20
 
 
+def check_output(path: str, option: str, *, overwrite: bool) -> None:
+    """Refuse to write what would replace something, before any work is done.
+
+    Raises:
+        ValueError: there is a folder of that name, or a file that is not to be replaced.
+    """
+    if path == STANDARD:
+        return
+    if Path(path).is_dir():
+        raise ValueError(f"{option} {path} is a folder. Name a file in it.")
+    if Path(path).exists() and not overwrite:
+        raise ValueError(f"{option} {path} exists. Choose another name, or replace it with --overwrite true.")
+
+
 @contextlib.contextmanager
 def writable(path: str, option: str) -> Iterator[IO[str]]:
     """A file that has its name only when it is whole; standard output as it is."""

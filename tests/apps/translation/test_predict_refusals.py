@@ -166,3 +166,12 @@ def test_no_utf8_is_said_with_line_and_byte(
     assert "Save the file as UTF-8" in said
     stdin(b"now\nthe r\xe9d horse\n")
     assert "standard input, line 2: byte 9" in refused(input="-")
+
+
+@pytest.mark.parametrize("option", ["output", "alignments"])
+def test_a_folder_is_no_output(refused: Callable[..., str], tmp_path: Path, option: str) -> None:
+    """Found before the work, which would be lost."""
+    (tmp_path / "folder").mkdir()
+    for changes in ({}, {"overwrite": "true"}):
+        said = refused(**{option: str(tmp_path / "folder"), **changes})
+        assert f"--{option} {tmp_path / 'folder'} is a folder. Name a file in it." in said

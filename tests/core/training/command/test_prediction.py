@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import sys
+from pathlib import Path
 
 import pytest
 import pytorch_lightning as pl
 import torch
 
-from core.training.command.prediction import progress_bar, rounding, told_problems
+from core.training.command.prediction import check_output, progress_bar, rounding, told_problems
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_a_folder_is_no_output(tmp_path: Path, overwrite: bool) -> None:
+    """And a file that is there is replaced only if asked for."""
+    with pytest.raises(ValueError, match=r"--output .* is a folder\. Name a file in it\."):
+        check_output(str(tmp_path), "--output", overwrite=overwrite)
+    there = tmp_path / "there.txt"
+    there.touch()
+    with contextlib.nullcontext() if overwrite else pytest.raises(ValueError, match=r"there\.txt exists\. Choose"):
+        check_output(str(there), "--output", overwrite=overwrite)
+    check_output("-", "--output", overwrite=overwrite)
+    check_output(str(tmp_path / "new.txt"), "--output", overwrite=overwrite)
 
 
 class Screen(io.StringIO):
