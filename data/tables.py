@@ -124,7 +124,19 @@ def json_rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             ) from None
         if not isinstance(row, dict):
             raise ValueError(f"{where}: {line.strip()[:60]!r} is no JSON object. Each line must be one.")
+        _check_characters(row, where)
         yield number, row
+
+
+def _check_characters(row: dict[str, Any], where: str) -> None:
+    try:
+        json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        half = ascii(error.object[error.start])[1:-1]
+        raise ValueError(
+            f"{where}: {half} is half of a character, without the other half. Text that was cut in the middle of one was "
+            "written so; leave it out."
+        ) from None
 
 
 def _parquet(file: Path, columns: dict[str, str]) -> Rows:

@@ -50,6 +50,8 @@ def pairs_of_arrow(table: Any, *, name: str, columns: tuple[str, str], named: bo
         values = table.column(outer).combine_chunks()
         if inner:
             values = _field(values, inner[0])
+        if kinds.is_dictionary(values.type):  # as pandas writes categories
+            values = values.cast(values.type.value_type)
         if not (kinds.is_string(values.type) or kinds.is_large_string(values.type) or kinds.is_null(values.type)):
             raise ValueError(
                 f"{name}: column {column!r} holds {values.type}, but must hold text. Name the right columns by "
@@ -85,13 +87,17 @@ def _parquet(file: Path) -> Any:
 
     try:
         return parquet.read_table(file)
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowInvalid, OSError) as error:
         raise ValueError(f"{file} is no Parquet file, whatever its ending says: {error}.") from None
 
 
 def _read_tsv(file: Path, columns: tuple[str, str]) -> ParallelText:
     header, numbered = tsv_rows(file)
-    places = [header.index(column) for column in _resolved(columns, header, name=f"{file}, line 1", named=True)]
+    found = _resolved(columns, header, name=f"{file}, line 1", named=True)
+    for column in found:
+        if header.count(column) > 1:
+            raise ValueError(f"{file}, line 1: column {column!r} is there twice. Rename one of them.")
+    places = [header.index(column) for column in found]
     rows = list(numbered)
     if not rows:
         raise ValueError(f"{file} has a header ({', '.join(header)}) but no rows.")

@@ -187,6 +187,28 @@ class TestTables:
     def test_what_is_no_parquet(self, refused: Refused) -> None:
         holds(refused({"a.parquet": "en,de"}, Table, train="a.parquet"), "is no Parquet file")
 
+    @pytest.mark.parametrize("where", ["pages", "footer"])
+    def test_a_damaged_parquet(self, tmp_path: Path, where: str) -> None:
+        """Whichever of Arrow's two errors it is."""
+        file = tmp_path / "train.parquet"
+        pq.write_table(pa.table({"en": ["a b"] * 50, "de": ["c d"] * 50}), file)
+        content = bytearray(file.read_bytes())
+        start = 4 if where == "pages" else len(content) - 40
+        content[start : start + 24] = b"\xff" * 24
+        file.write_bytes(bytes(content))
+        holds(message_of(Table(path=str(tmp_path), train="train.parquet")), "train.parquet", "is no Parquet file")
+
+    def test_half_a_character(self, refused: Refused) -> None:
+        rows = '{"en": "a", "de": "b"}\n{"en": "c \\ud83d", "de": "d"}\n'
+        holds(
+            refused({"train.jsonl": rows}, Table, train="train.jsonl"),
+            "train.jsonl, line 2",
+            r"\ud83d is half of a character",
+        )
+
+    def test_a_column_that_is_there_twice(self, refused: Refused) -> None:
+        holds(refused({"train.tsv": "en\tde\ten\na\tb\tc\n"}, Table), "line 1", "'en' is there twice")
+
     def test_columns_must_hold_text(self, refused: Refused, tmp_path: Path) -> None:
         pq.write_table(pa.table({"en": [1, 2], "de": ["a", "b"]}), tmp_path / "a.parquet")
         holds(refused({}, Table, train="a.parquet"), "column 'en' holds int64, but must hold text", "source_column")
