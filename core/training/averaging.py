@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from core.training.checkpoints.files import KEY, SafeCheckpointIO, read_checkpoint
+from core.training.checkpoints.plain import differences
 
 AVERAGE = "averaged_state_dict"
 _DECAY = "average_decay"
@@ -182,6 +183,12 @@ def average_checkpoints(paths: Sequence[str | Path], output: str | Path) -> None
         }:
             raise ValueError(
                 f"{path} has another network than {paths[0]}: only checkpoints of one run can be averaged."
+            )
+        changes = differences(first[KEY]["preprocessing"], other[KEY]["preprocessing"])
+        if changes:
+            raise ValueError(
+                f"{path} was trained on data prepared otherwise than that of {paths[0]} ({'; '.join(changes[:3])}): only "
+                "checkpoints of one run can be averaged."
             )
         for name, value in weights.items():
             if value.is_floating_point():

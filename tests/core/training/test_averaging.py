@@ -12,7 +12,7 @@ from torch import Tensor
 
 from apps.forecasting.module import ForecastingModule
 from core.training.averaging import AVERAGE, ExponentialAverage, average_checkpoints
-from core.training.checkpoints.files import read_checkpoint
+from core.training.checkpoints.files import KEY, read_checkpoint
 from core.training.checkpoints.saving import CheckpointConfig, RunCheckpoints
 from core.training.warm_start import initialise_from
 from tests.contracts.applications.forecasting import FORECASTING
@@ -160,5 +160,10 @@ def test_checkpoints_of_different_networks_have_no_mean(tmp_path: Path) -> None:
     trainer.fit(run.module, datamodule=run.data)
     with pytest.raises(ValueError, match="another network"):
         average_checkpoints([first, other.last_path], tmp_path / "mean.ckpt")
+    changed = read_checkpoint(first)
+    changed[KEY]["preprocessing"]["frequency"] = "W"
+    torch.save(changed, tmp_path / "other_data.ckpt")
+    with pytest.raises(ValueError, match="trained on data prepared otherwise"):
+        average_checkpoints([first, tmp_path / "other_data.ckpt"], tmp_path / "mean.ckpt")
     with pytest.raises(ValueError, match="at least two checkpoints, got 1"):
         average_checkpoints([first], tmp_path / "mean.ckpt")
