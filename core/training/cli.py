@@ -28,6 +28,7 @@ from core.training.command.restarts import Restarts
 from core.training.command.run_folder import AUTO, RunFolder, claim_run_dir, resolve_checkpoint
 from core.training.command.suggestions import with_nearest_key
 from core.training.command.summary import Status, fit_figures, print_summary
+from core.training.command.trainer_checks import keep_limits_whole
 from core.training.module import ApplicationModule
 from core.training.preemption import Preemption
 from core.training.process.allocator import keep_freed_memory
@@ -118,6 +119,7 @@ class ApplicationCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """The keys of a run beside trainer, model and data."""
+        keep_limits_whole(parser)
         parser.add_argument(
             "--run_dir",
             type=str | None,
@@ -361,7 +363,7 @@ def main(application: Application, args: Sequence[str] | None = None) -> None:
         exit_interrupted(reason)
     except ArgumentError as error:
         _fail(error.message)
-    except MisconfigurationException as error:
+    except (MisconfigurationException, PermissionError) as error:
         if "UNROLL_TRACEBACK" in os.environ:
             raise
         _fail(str(error))

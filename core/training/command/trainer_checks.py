@@ -6,6 +6,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import GradientAccumulationScheduler
+from pytorch_lightning.cli import LightningArgumentParser
 from pytorch_lightning.strategies import DDPStrategy
 
 from core.training.checkpoints.files import SafeCheckpointIO
@@ -26,6 +27,20 @@ SHARED_SETTINGS = (
     "val_check_interval",
     "check_val_every_n_epoch",
 )
+
+
+LIMITS = tuple(f"trainer.limit_{part}_batches" for part in ("train", "val", "test", "predict"))
+
+
+def keep_limits_whole(parser: LightningArgumentParser) -> None:
+    """Let 1 be one batch, as Lightning documents it, and 1.0 all of them.
+
+    `Union[float, int]` and `Union[int, float]` are equal, and Python may give the one that was made first for the other: then a
+    parser tries the float first, and makes 1.0 of 1.
+    """
+    for action in parser._actions:
+        if action.dest in LIMITS:
+            action._typehint = int | float | None  # type: ignore[attr-defined]
 
 
 def hold_to_contracts(pl_trainer: pl.Trainer, *, has_idle_weights: bool = False) -> None:
