@@ -85,6 +85,18 @@ def test_the_commands_run(folder: Path) -> None:
     assert len(Path("captions.jsonl").read_text(encoding="utf-8").splitlines()) == 2
 
 
+def test_the_lines_of_python_run(capsys: pytest.CaptureFixture[str]) -> None:
+    (script,) = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
+    capsys.readouterr()
+    exec(compile(script, "docs/captioning.md", "exec"), {})
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2
+    assert [line.split()[0] for line in lines] == [
+        "test_000.png",
+        "test_001.png",
+    ]  # what a network of few steps says is its own
+
+
 def test_the_table_of_corpora_is_complete() -> None:
     assert set(re.findall(r"^\| `(\w+)` \| ", TEXT.partition("## The network")[0], flags=re.MULTILINE)) == {
         kind.__name__ for kind in CaptionCorpusConfig.__subclasses__() if kind.__module__.startswith("data.")

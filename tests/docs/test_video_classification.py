@@ -86,6 +86,15 @@ def test_the_commands_run(folder: Path) -> None:
     assert len(list(Path("pictures").iterdir())) == 3
 
 
+def test_the_lines_of_python_run(capsys: pytest.CaptureFixture[str]) -> None:
+    (script,) = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
+    capsys.readouterr()
+    exec(compile(script, "docs/video_classification.md", "exec"), {})
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2
+    assert all(".mp4" in line and len(line.split()) > 1 for line in lines)
+
+
 def _subclasses(kind: type) -> set[str]:
     return {each.__name__ for each in kind.__subclasses__() if each.__module__.startswith(("data.", "apps."))}
 
