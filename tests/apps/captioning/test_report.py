@@ -49,6 +49,23 @@ def test_a_report_has_captions_and_pictures(variant: str, tmp_path: Path, capsys
         assert num_colours(tmp_path / "run" / "plots" / name) > 20, name
 
 
+def test_each_caption_stands_beside_its_own_image(tmp_path: Path) -> None:
+    """Under trainer.limit_test_batches any of the images are tested, not the first ones alone."""
+    run = CAPTIONING.make(tmp_path, variant="tell")
+    assert isinstance(run.data, CaptioningData)
+    assert isinstance(run.module, CaptioningModule)
+    run.data.setup("test")
+    run.module.build(run.data.preprocessing())
+    tested, references = (1, 3), run.data.references("test")
+    run.module.captions = {row: references[row][0] for row in tested}
+    metrics = caption_metrics(list(run.module.captions.values()), [references[row] for row in tested])
+    report(FinishedRun(run.module, run.data, tmp_path / "run", metrics))
+    lines = [json.loads(line) for line in (tmp_path / "run" / "test_captions.jsonl").read_text().splitlines()]
+    assert [line["image"] for line in lines] == [run.data.captions("test").names[row] for row in tested]
+    assert [line["references"] for line in lines] == [references[row] for row in tested]
+    assert [line["ours"] for line in lines] == [references[row][0] for row in tested]
+
+
 def test_captions_of_scenes_are_checked(tmp_path: Path) -> None:
     """The share of captions that are true, counted over the test part."""
     data = CaptioningData(
