@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from pytorch_lightning.callbacks import GradientAccumulationScheduler, ModelChec
 from core.training.checkpoints.files import KEY, read_checkpoint
 from core.training.optimisation import Constant
 from tests.contracts.case import Case
+from tests.contracts.cases import CASES
 
 
 def _same_weights(path: Path, other: Path) -> None:
@@ -142,3 +144,16 @@ def test_seconds_and_position_outlive_an_interruption(case: Case, train: Callabl
     assert again.fit_seconds == pytest.approx(first.fit_seconds, rel=0.5)
     assert again.fit_seconds > 0
     assert read_checkpoint(tmp_path / "run" / "last.ckpt")[KEY]["position"]["epoch"] == 2
+
+
+def test_a_limit_of_one_is_one_batch(here: Callable[..., None], tmp_path: Path) -> None:
+    """And of 1.0 all of them, on the command line as in a file."""
+    case, config = CASES[0], tmp_path / "run.yaml"
+    config.write_text(case.config(tmp_path))
+    limited = tmp_path / "limited.yaml"
+    limited.write_text("trainer: {limit_val_batches: 1, limit_train_batches: 1.0}\n")
+    here(case, "fit", "-c", str(config), "-c", str(limited), "--run_dir", str(tmp_path / "all"))
+    here(case, "fit", "-c", str(config), "--trainer.limit_train_batches", "1", "--run_dir", str(tmp_path / "one"))
+    steps = {name: json.loads((tmp_path / name / "metrics.json").read_text())["steps"] for name in ("all", "one")}
+    assert steps["one"] == 2 < steps["all"]  # two epochs
+    assert "limit_val_batches: 1\n" in (tmp_path / "all" / "config.yaml").read_text()

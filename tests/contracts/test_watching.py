@@ -187,16 +187,3 @@ def written_again(folder: Path) -> dict[str, Any]:
     return written["metrics"] | {
         f"{who}/{name}": value for who, values in written["baselines"].items() for name, value in values.items()
     }
-
-
-def test_a_limit_of_one_is_one_batch(here: Callable[..., None], tmp_path: Path) -> None:
-    """And of 1.0 all of them, on the command line as in a file."""
-    case, config = CASES[0], tmp_path / "run.yaml"
-    config.write_text(case.config(tmp_path))
-    limited = tmp_path / "limited.yaml"
-    limited.write_text("trainer: {limit_val_batches: 1, limit_train_batches: 1.0}\n")
-    here(case, "fit", "-c", str(config), "-c", str(limited), "--run_dir", str(tmp_path / "all"))
-    here(case, "fit", "-c", str(config), "--trainer.limit_train_batches", "1", "--run_dir", str(tmp_path / "one"))
-    steps = {name: json.loads((tmp_path / name / "metrics.json").read_text())["steps"] for name in ("all", "one")}
-    assert steps["one"] == 2 < steps["all"]  # two epochs
-    assert "limit_val_batches: 1\n" in (tmp_path / "all" / "config.yaml").read_text()
